@@ -1,0 +1,62 @@
+"""Watch language models stream in a notebook, stop them, time them truthfully and keep every run.
+
+``%load_ext tokenstream_magic`` gives ``%%stream``, ``%stream`` and ``%transcripts``; in Python the public face is
+``stream``, ``astream``, ``events``, ``aevents`` and ``transcripts``. Everything heavy is imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "stream": "tokenstream_magic.api",
+    "astream": "tokenstream_magic.api",
+    "events": "tokenstream_magic.api",
+    "aevents": "tokenstream_magic.api",
+    "running": "tokenstream_magic.api",
+    "stop": "tokenstream_magic.api",
+    "Transcript": "tokenstream_magic.record",
+    "TokenstreamError": "tokenstream_magic.errors",
+    "transcripts": "tokenstream_magic",
+}
+
+__all__ = ["TokenstreamError", "Transcript", "__version__", "aevents", "astream", "events", "running", "stop", "stream", "transcripts"]
+
+if TYPE_CHECKING:
+    from tokenstream_magic import transcripts
+    from tokenstream_magic.api import aevents, astream, events, running, stop, stream
+    from tokenstream_magic.errors import TokenstreamError
+    from tokenstream_magic.record import Transcript
+
+
+def __getattr__(name: str) -> Any:
+    if name == "transcripts":
+        return import_module("tokenstream_magic.transcripts")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'tokenstream_magic' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext tokenstream_magic``."""
+    from tokenstream_magic.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext tokenstream_magic``."""
+    from tokenstream_magic.magics import unload
+
+    unload(shell)
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "tokenstream-magic"}]

@@ -1,0 +1,104 @@
+"""The settled bundle: what stays in the notebook. Data is what was said, metadata is how it went.
+
+``data`` depends only on the request and the answer, so that a seeded or replayed notebook passes strict nbval; ids,
+dates, timings and the timeline are in ``metadata`` (ARCHITECTURE decision 10). There is no ``text/html``, and the
+Markdown is a derived, inert form (decision 9).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tokenstream_magic.display.inert import for_markdown, for_terminal
+from tokenstream_magic.record import Transcript
+
+MIME = "application/vnd.tokenstream.transcript+json"
+VERSION = 1
+
+_CAUSES = {
+    "button": "by the Stop button",
+    "interrupt": "by an interrupt",
+    "api": "by a call",
+    "limit:time": "at its time limit",
+    "limit:tokens": "at its token limit",
+    "crash": "when the kernel ended",
+}
+
+
+def settled(transcript: Transcript) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Data and metadata of a finished transcript."""
+    ending = in_words(transcript)
+    said = transcript.text or transcript.refusal
+    text = for_terminal(said)
+    return (
+        {
+            MIME: content(transcript),
+            "text/markdown": "\n\n".join(filter(None, [for_markdown(said), f"*{for_markdown(ending).strip()}*" if ending else ""])),
+            "text/plain": "\n".join(filter(None, [text, f"[{for_terminal(ending)}]" if ending else ""])),
+        },
+        {"tokenstream": about(transcript)},
+    )
+
+
+def live(transcript: Transcript, model_id: str, text: str = "") -> dict[str, Any]:
+    """Data of an output whose stream is still running: our view binds to the widget model by its id."""
+    return {
+        MIME: {"version": VERSION, "status": "live", "stream_id": transcript.id, "model_id": model_id, "model": transcript.model, "text": text},
+        "text/plain": for_terminal(text) or f"[{transcript.model} is answering]",
+    }
+
+
+def content(transcript: Transcript) -> dict[str, Any]:
+    """What was said, as plain data."""
+    said: dict[str, Any] = {
+        "version": VERSION,
+        "status": "settled",
+        "model": transcript.model,
+        "outcome": transcript.outcome,
+        "stop_cause": transcript.stop_cause,
+        "finish_reason": transcript.finish_reason,
+        "text": transcript.text,
+    }
+    optional = {"reasoning": transcript.reasoning, "refusal": transcript.refusal, "tool_calls": transcript.tool_calls}
+    said |= {name: value for name, value in optional.items() if value}
+    if transcript.error is not None:
+        said["error"] = transcript.error
+    if len(transcript.choices) > 1:
+        said["choices"] = [asdict(choice) for choice in transcript.choices]
+    return said
+
+
+def about(transcript: Transcript) -> dict[str, Any]:
+    """How it went: ids, dates, timing, timeline, usage."""
+    return {
+        "id": transcript.id,
+        "created_at": transcript.created_at.isoformat(timespec="milliseconds"),
+        "resolved_model": transcript.resolved_model,
+        "endpoint": transcript.endpoint,
+        "protocol": transcript.protocol,
+        "timing": transcript.timing.as_dict(),
+        "usage": asdict(transcript.usage),
+        "timeline": transcript.timeline.as_dict(),
+        "diagnostics": transcript.diagnostics,
+        "system_fingerprint": transcript.system_fingerprint,
+        "package_version": transcript.package_version,
+    }
+
+
+def in_words(transcript: Transcript) -> str:
+    """How it ended, for a reader; empty when it is simply complete."""
+    message = (transcript.error or {}).get("message") or (transcript.diagnostics[0] if transcript.diagnostics else "")
+    if transcript.outcome == "stopped":
+        return f"stopped {_CAUSES.get(transcript.stop_cause or '', '')}".strip()
+    if transcript.outcome == "truncated":
+        cause = _CAUSES.get(transcript.stop_cause or "", "")
+        return ": ".join(filter(None, [f"truncated {cause}".strip(), message]))
+    if transcript.outcome == "failed":
+        return f"failed: {message}" if message else "failed"
+    if transcript.finish_reason == "length":
+        return "complete, cut at max_tokens"
+    return "" if transcript.text or transcript.refusal or transcript.tool_calls else "complete, without any text"
+
+
+Transcript.presenter = staticmethod(settled)  # type: ignore[assignment]

@@ -1,0 +1,119 @@
+"""Model text made harmless for two places that would act on it: a terminal, and a Markdown renderer.
+
+A terminal obeys control sequences; a Markdown renderer makes links, images, HTML, diagrams and mathematics. What
+is written here can do none of that: the model's text is only ever read.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x1b\\|\x07|\x9c|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]|[\x9d\x90\x98\x9e\x9f].*?(?:\x1b\\|\x07|\x9c|$)",
+    re.DOTALL,
+)
+_HIDDEN = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
+_JOINERS = "\u200c\u200d"  # needed by scripts and emoji; they reorder and hide nothing
+
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([A-Za-z0-9_+#.-]*)[^`]*$")
+_LIST = re.compile(r"^( *)([-*+]|\d{1,9}[.)])( +)(.*)$")
+_HEADING = re.compile(r"^(#{1,6})( +)(.*?)[ #]*$")
+_INLINE = re.compile(r"(?P<code>(?<!`)`(?P<in>[^`\n]+)`(?!`))|(?P<strong>\*\*(?P<bold>[^*\n]+)\*\*)")
+_SPECIAL = re.compile(r"[`*_\[\]<>&|~@]|(?<=http):|(?<=https):|(?<=ftp):|(?<=www)\.", re.IGNORECASE)
+_AT_START = re.compile(r"[#+=:-]|\d+[.)]")
+_MAX_INDENT = 12
+_LANGUAGES = set(
+    "bash c cpp css go html java javascript js json julia kotlin lua perl php python py r ruby rust rs sh sql swift"
+    " toml typescript ts text xml yaml".split()
+)
+
+
+def for_terminal(text: str) -> str:
+    """``text`` without control sequences and with hidden and reordering characters made visible (as ``<U+202E>``).
+
+    Newlines and tabs stay, a carriage return becomes a newline.
+    """
+    text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    if text.isascii() and text.isprintable():
+        return text
+    text = _HIDDEN.sub(lambda m: m[0] if m[0] in _JOINERS else f"<U+{ord(m[0]):04X}>", text)
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+
+
+def for_markdown(text: str) -> str:
+    """Markdown that reads like ``text`` and does nothing: no HTML, link, image, mathematics or diagram survives.
+
+    Line breaks, headings, lists, fenced code, inline code and bold keep their form; every other character that means
+    something to a Markdown or mathematics renderer is written as a character reference, or in code where a
+    reference would not be enough.
+    """
+    out: list[str] = []
+    fence = ""
+    code: list[str] = []
+    for line in for_terminal(text).split("\n"):
+        if fence:
+            if line.strip().startswith(fence) and set(line.strip()) == {fence[0]}:
+                out += _code(language, code)
+                fence, code = "", []
+            else:
+                code.append(line)
+            continue
+        opening = _FENCE.match(line)
+        if opening:
+            fence, language = opening[1], opening[2].lower()
+            continue
+        out.append(_line(line))
+    if fence:
+        out += _code(language, code)
+    return "\n".join(out)
+
+
+def _code(language: str, lines: list[str]) -> list[str]:
+    longest = max((len(run) for line in lines for run in re.findall(r"`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    named = language if language in _LANGUAGES else "text"
+    return ["", f"{fence}{named}", *lines, fence, ""]
+
+
+def _line(line: str) -> str:
+    if not line.strip():
+        return ""
+    heading = _HEADING.match(line)
+    if heading:
+        return f"\n{heading[1]} {_inline(heading[3])}\n"
+    item = _LIST.match(line)
+    if item:
+        indent = " " * min(len(item[1]), _MAX_INDENT)
+        return f"{indent}{item[2]} {_inline(item[4])}"
+    indent = len(line) - len(line.lstrip(" \t"))
+    text = line.strip()
+    opening = _AT_START.match(text)  # what would open a heading, a list or a rule
+    start = _reference(opening) if opening else ""
+    return "\u00a0" * min(indent, _MAX_INDENT) + start + _inline(text[opening.end() if opening else 0 :]) + "  "
+
+
+def _inline(text: str) -> str:
+    out: list[str] = []
+    position = 0
+    for match in _INLINE.finditer(text):
+        out.append(_plain(text[position : match.start()]))
+        if match["code"]:
+            out.append(f"`{match['in']}`" if match["in"].strip() else _plain(match[0]))
+        else:
+            bold = match["bold"]
+            out.append(f"**{_plain(bold)}**" if bold.strip() == bold else _plain(match[0]))
+        position = match.end()
+    out.append(_plain(text[position:]))
+    return "".join(out)
+
+
+def _plain(text: str) -> str:
+    """Character references for what could mean something; dollar and backslash in code, where no typesetter looks."""
+    return "".join(
+        f"`{part}`" if part.strip("$\\") == "" and part else _SPECIAL.sub(_reference, part) for part in re.split(r"([$\\]+)", text)
+    )
+
+
+def _reference(match: re.Match[str]) -> str:
+    return "".join(f"&#{ord(c)};" for c in match[0])

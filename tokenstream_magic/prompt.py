@@ -1,0 +1,108 @@
+"""Cell text to Prompt: roles, and variables of the user's namespace.
+
+Only ``{name}``, ``{name.attr}`` and ``{name[key]}``, with optional ``!r`` and ``:spec``, and only when ``name`` is
+in the namespace; every other brace stays as typed, so JSON and code need no escaping. Values are never expanded
+again and can open no role: the template is split before it is filled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from tokenstream_magic.errors import BadRequest
+
+_FIELD = re.compile(
+    r"\{(?P<name>[A-Za-z_]\w*)(?P<path>(?:\.[A-Za-z]\w*|\[[^\[\]{}\n]+\])*)(?:!(?P<conversion>[rsa]))?(?::(?P<spec>[^{}\n]*))?\}"
+)
+_STEP = re.compile(r"\.(\w+)|\[([^\]]+)\]")
+_ROLE = re.compile(r"^--- (system|user|assistant)[ \t]*$", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Prompt:
+    """What is asked: ``messages`` (``{"role", "content"}``), and the ``template`` and ``variables`` they came from."""
+
+    messages: list[dict[str, Any]]
+    template: str
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def system(self) -> str | None:
+        """The system messages, or None."""
+        parts = [m["content"] for m in self.messages if m["role"] == "system"]
+        return "\n\n".join(parts) if parts else None
+
+    @property
+    def text(self) -> str:
+        """The last user message: what a list of transcripts shows."""
+        return next((str(m["content"]) for m in reversed(self.messages) if m["role"] == "user"), "")
+
+
+def build(template: str, namespace: Mapping[str, Any] | None = None, system: str | None = None) -> Prompt:
+    """The Prompt of a cell's text; ``namespace`` None means no expansion. Raises BadRequest when nothing is asked."""
+    variables: dict[str, str] = {}
+
+    def fill(text: str) -> str:
+        return text if namespace is None else expand(text, namespace, variables)
+
+    messages: list[dict[str, Any]] = []
+    if system:
+        messages.append({"role": "system", "content": fill(system)})
+    for role, text in _split_roles(template):
+        if text.strip():
+            messages.append({"role": role, "content": fill(text.strip("\n"))})
+    if not any(message["role"] != "system" for message in messages):
+        raise BadRequest("The prompt is empty.", "Write it below the %%stream line, for example: Name three rivers.")
+    return Prompt(messages, template, variables)
+
+
+def expand(template: str, namespace: Mapping[str, Any], variables: dict[str, str] | None = None) -> str:
+    """``template`` with its variables filled in; what was filled is noted in ``variables``.
+
+    Raises BadRequest when a variable exists but the attribute or key asked of it does not.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name, typed = match["name"], match[0]
+        if name not in namespace or isinstance(namespace[name], ModuleType):
+            return typed
+        found = _follow(namespace[name], match["path"], typed)
+        try:
+            convert = {"r": repr, "a": ascii, "s": str}.get(match["conversion"] or "")
+            text = format(convert(found) if convert else found, match["spec"] or "")
+        except Exception as error:  # a format of the user's own class may raise anything
+            raise BadRequest(f"{typed} cannot be written as text: {error}.", "Use --raw to send the braces as typed.") from None
+        if variables is not None:
+            variables[typed[1:-1]] = text
+        return text
+
+    return _FIELD.sub(value, template)
+
+
+def _split_roles(template: str) -> list[tuple[str, str]]:
+    parts = _ROLE.split(template)
+    return [("user", parts[0]), *zip(parts[1::2], parts[2::2])]
+
+
+def _follow(value: Any, path: str, typed: str) -> Any:
+    for attribute, key in _STEP.findall(path):
+        try:
+            value = getattr(value, attribute) if attribute else _item(value, key)
+        except Exception as error:  # a property or __getitem__ of the user's own class may raise anything
+            reason = f"{type(error).__name__}: {error}"
+            raise BadRequest(
+                f"There is no {typed} to fill in ({reason}).", "Define it first, or use --raw to send the braces as typed."
+            ) from None
+    return value
+
+
+def _item(value: Any, key: str) -> Any:
+    if key[:1] in "'\"" and key[-1:] == key[:1] and len(key) >= 2:
+        return value[key[1:-1]]
+    if re.fullmatch(r"-?\d+", key):
+        return value[int(key)]
+    return value[key]

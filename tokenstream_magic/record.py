@@ -1,0 +1,137 @@
+"""The Transcript: what a run leaves behind, whatever its outcome."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from typing import Any, ClassVar
+
+from tokenstream_magic.timing.metrics import Timing
+from tokenstream_magic.timing.timeline import Timeline
+from tokenstream_magic.wire.events import Outcome
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_id() -> str:
+    """A ULID: 26 characters that sort by time (https://github.com/ulid/spec)."""
+    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+@dataclass
+class Choice:
+    """One of the answers when several were asked for (``n`` > 1)."""
+
+    index: int = 0
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    finish_reason: str | None = None
+
+
+@dataclass
+class Usage:
+    """Token counts; ``source`` is ``reported`` by the server, ``counted`` by a tokenizer, or None when unknown."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    source: str | None = None
+
+
+@dataclass
+class Transcript:
+    """One run's saved record, with the fields of INTERFACE §4.
+
+    ``outcome`` is ``complete``, ``stopped``, ``truncated`` or ``failed`` (``running`` only while live);
+    ``stop_cause`` is ``button``, ``interrupt``, ``api``, ``limit:time``, ``limit:tokens``, ``crash`` or None;
+    ``error`` is ``{type, status, code, message}`` or None; times in ``timing`` are ms, None when unknown.
+    ``diagnostics`` are one-line notes about the stream, such as why it counts as truncated.
+    """
+
+    id: str = field(default_factory=new_id)
+    created_at: datetime = field(default_factory=now)
+    model: str = ""
+    resolved_model: str | None = None
+    endpoint: str = ""
+    protocol: str = ""
+    prompt: str = ""
+    system: str | None = None
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    template: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+    outcome: Outcome = "running"
+    stop_cause: str | None = None
+    error: dict[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    timing: Timing = field(default_factory=Timing)
+    timeline: Timeline = field(default_factory=Timeline, repr=False)
+    diagnostics: list[str] = field(default_factory=list)
+    conversation_id: str | None = None
+    parent_id: str | None = None
+    notebook: str | None = None
+    cell_id: str | None = None
+    execution_count: int | None = None
+    tags: list[str] = field(default_factory=list)
+    note: str | None = None
+    request_id: str | None = None
+    system_fingerprint: str | None = None
+    package_version: str | None = None
+
+    presenter: ClassVar[Callable[[Transcript], tuple[dict[str, Any], dict[str, Any]]] | None] = None
+    """Draws a transcript for a notebook; the display room sets it, so that a record needs to know no display."""
+
+    def _of_first_choice(self, name: str, empty: Any) -> Any:
+        return getattr(self.choices[0], name) if self.choices else empty
+
+    @property
+    def text(self) -> str:
+        """The answer (of the first choice)."""
+        return str(self._of_first_choice("text", ""))
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought aloud (for the first choice)."""
+        return str(self._of_first_choice("reasoning", ""))
+
+    @property
+    def refusal(self) -> str:
+        """The model's refusal (of the first choice)."""
+        return str(self._of_first_choice("refusal", ""))
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """Tool calls of the first choice: ``{id, name, arguments}`` each, ``arguments`` as JSON text."""
+        calls: list[dict[str, Any]] = self._of_first_choice("tool_calls", [])
+        return calls
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model says it ended (the first choice)."""
+        reason: str | None = self._of_first_choice("finish_reason", None)
+        return reason
+
+    def __repr__(self) -> str:
+        shown = self.text if len(self.text) <= 60 else self.text[:57] + "..."
+        return f"<Transcript {self.id} {self.model} {self.outcome}: {shown!r}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        if Transcript.presenter is None:
+            return {"text/plain": repr(self)}
+        return Transcript.presenter(self)
+
+
+FIELDS = tuple(f.name for f in fields(Transcript))

@@ -1,0 +1,347 @@
+"""Run: one stream from request to outcome.
+
+A Run sends the request, folds the events of the answer into a Transcript and tells its sinks. It knows no sink by
+name. Everything here happens on the stream thread, except :meth:`Run.start`, :meth:`Run.stop` and waiting, which
+any thread may do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from time import monotonic_ns
+from typing import Any, Protocol
+
+from tokenstream_magic.catalog import Endpoint
+from tokenstream_magic.errors import TokenstreamError, one_line, redact
+from tokenstream_magic.fold import Fold
+from tokenstream_magic.record import Transcript
+from tokenstream_magic.transport import loop
+from tokenstream_magic.transport.http import Call, Exchange, ExchangeError, Read, opened
+from tokenstream_magic.wire.events import Content, Event, Failure, Progress, Terminator, Verdict
+from tokenstream_magic.wire.failures import failure_of_response
+from tokenstream_magic.wire.framing import EventStreamFraming, FramingError
+from tokenstream_magic.wire.protocols import PROTOCOLS, StreamDecoder
+
+log = logging.getLogger(__name__)
+
+FIRST_TOKEN_TIMEOUT = 120.0
+IDLE_TIMEOUT = 60.0
+
+Report = Callable[[str, Mapping[str, Any]], None]
+"""Tells what goes on before the request: a state and its details."""
+
+Starter = Callable[[Endpoint, Report], Awaitable[Endpoint]]
+"""Makes an endpoint reachable (starts a server, fetches a model) and returns it with its address."""
+
+
+class Sink(Protocol):
+    """Follows a Run, on the stream thread. A sink must not block; one that raises is left out from then on."""
+
+    def begin(self, run: Run) -> None:
+        """The run starts."""
+
+    def state(self, run: Run, state: str, detail: Mapping[str, Any]) -> None:
+        """What the run is doing: ``fetching``, ``starting``, ``waiting``, ``prefill``, ``streaming``, ``stopping``."""
+
+    def content(self, run: Run, channel: str, text: str, choice: int) -> None:
+        """A piece of text arrived, already in the transcript's timeline."""
+
+    def end(self, run: Run) -> None:
+        """The outcome is known and the transcript is final."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends by itself: seconds, and content tokens. None means never."""
+
+    first_token: float | None = FIRST_TOKEN_TIMEOUT
+    idle: float | None = IDLE_TIMEOUT
+    time: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: an endpoint, a model on it, messages, request options, limits."""
+
+    endpoint: Endpoint
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = Limits()
+    starter: Starter | None = None
+
+    def call(self, endpoint: Endpoint | None = None) -> Call:
+        """The HTTP request, key included."""
+        endpoint = endpoint or self.endpoint
+        protocol = PROTOCOLS[endpoint.protocol]
+        request = protocol.request(self.model, self.messages, {**endpoint.body, **self.options})
+        headers = dict(request.headers)
+        if endpoint.key is not None:
+            headers.update(protocol.authorization(endpoint.key.reveal()))
+        return Call(endpoint.base_url + request.path, headers, request.body, endpoint.socket)
+
+
+class Run:
+    """One request's life. ``transcript`` is final once ``future`` is done."""
+
+    def __init__(self, plan: Plan, transcript: Transcript, sinks: Sequence[Sink] = ()) -> None:
+        self.plan = plan
+        self.transcript = transcript
+        self.fold = Fold(transcript)
+        self.future: Future[Transcript] = Future()
+        self._sinks = list(sinks)
+        self._task: asyncio.Task[Any] | None = None
+        self._exchange: Exchange | None = None
+        self._lock = threading.Lock()
+        self._stop: tuple[str, int] | None = None
+        self._expired: str | None = None
+        self._read_out = False
+        self._settled = False
+        self._progress_at = 0
+        self._started_at = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def id(self) -> str:
+        """The transcript's id."""
+        return self.transcript.id
+
+    def start(self) -> Run:
+        """Begins, on the stream thread."""
+        loop.submit(self._main())
+        return self
+
+    def wait(self) -> Transcript:
+        """Blocks until the outcome is known."""
+        return self.future.result()
+
+    def stop(self, cause: str = "api") -> bool:
+        """Ends the run from any thread: the connection is closed at once. Returns False when it has ended already.
+
+        The first cause stays; stopping twice, or after the end, has no effect.
+        """
+        with self._lock:
+            if self._settled or self._stop is not None:
+                return not self._settled
+            self._stop = (cause, monotonic_ns())
+        loop.get_loop().call_soon_threadsafe(self._end_now)
+        return True
+
+    # on the stream thread from here on
+
+    async def _main(self) -> None:
+        self._task = asyncio.current_task()
+        self._started_at = self._progress_at = monotonic_ns()
+        self._tell("begin")
+        try:
+            if self._stop is not None:
+                raise asyncio.CancelledError
+            self._watch()
+            verdict = await self._stream()
+        except asyncio.CancelledError:
+            verdict = self._cut_short()
+        except FramingError as error:
+            verdict = self._broken(Failure(str(error), type="frame_too_large"))
+        except ExchangeError as error:
+            verdict = self._cut_short() if self._stop else self._broken(Failure(str(error), type=error.type))
+        except TokenstreamError as error:
+            verdict = Verdict("failed", str(error), Failure(str(error), type=error.type))
+        except Exception as error:
+            log.exception("a run ended in an unexpected error")
+            reason = f"unexpected {type(error).__name__}: {one_line(error)}"
+            verdict = self._broken(Failure(reason, type="internal"))
+        self._settle(verdict)
+
+    async def _stream(self) -> Verdict:
+        endpoint = self.plan.endpoint
+        if self.plan.starter is not None:
+            endpoint = await self.plan.starter(endpoint, self.report)
+        self._progress_at = monotonic_ns()
+        self.report("waiting", {})
+        decoder = PROTOCOLS[endpoint.protocol].Decoder()
+        self._exchange = exchange = Exchange()
+        try:
+            async with opened(exchange, self.plan.call(endpoint)):
+                self._note_headers(exchange)
+                if exchange.response.status_code != 200 or exchange.content_type not in ("text/event-stream", ""):
+                    return await self._no_stream(exchange, decoder)
+                encoding = exchange.response.headers.get("content-encoding", "identity")
+                if encoding != "identity":
+                    failure = Failure(f"the server compressed the stream ({encoding}) although asked not to", type="compressed")
+                    return Verdict("failed", failure.message, failure)
+                await self._read(exchange, decoder)
+                self._read_out = True
+        finally:
+            self._note_connection(exchange)
+        return decoder.verdict()
+
+    async def _read(self, exchange: Exchange, decoder: StreamDecoder) -> None:
+        framing = EventStreamFraming()
+        timeline = self.transcript.timeline
+        async for read in exchange.reads():
+            if timeline.first_byte is None:
+                timeline.first_byte = read.at
+            for piece in framing.feed(read.data):
+                if timeline.first_event is None:
+                    timeline.first_event = read.at
+                if not self._take(decoder.decode(piece), read):
+                    return
+        timeline.ended = monotonic_ns()
+        last = Read(b"", timeline.ended, timeline.reads)
+        for piece in framing.end():
+            self._take(decoder.decode(piece), last)
+
+    def _take(self, events: list[Event], read: Read) -> bool:
+        """Folds events in; False when nothing after them belongs to this answer."""
+        for event in events:
+            kind = type(event)
+            if kind in Content:
+                if self.fold.pieces == 0:
+                    self.report("streaming", {})
+                self._progress_at = read.at
+                for channel, text, choice in self.fold.content(event, read.at, read.number):
+                    self._tell("content", channel, text, choice)
+                limit = self.plan.limits.tokens
+                if limit is not None and self.fold.pieces >= limit:
+                    self._limit("limit:tokens")
+            elif kind is Progress:
+                self._progress_at = read.at
+                self.report("prefill", {"done": event.done, "total": event.total})  # type: ignore[union-attr]
+            else:
+                self.fold.fact(event, read.at)
+                if kind is Terminator:
+                    return False
+        return True
+
+    async def _no_stream(self, exchange: Exchange, decoder: StreamDecoder) -> Verdict:
+        """The response is no event stream: an error, a page, or an answer in one piece."""
+        response, body = exchange.response, await exchange.excerpt()
+        arrived = exchange.stream.read_at if exchange.stream is not None else monotonic_ns()
+        status = response.status_code
+        if 300 <= status < 400:
+            target = one_line(response.headers.get("location", "elsewhere"))
+            failure = Failure(f"the server redirects to {target}; redirects are not followed", type="redirect", status=status)
+            return Verdict("failed", failure.message, failure)
+        if status == 200 and exchange.content_type == "application/json":
+            try:
+                events = decoder.whole(json.loads(body))
+            except (ValueError, RecursionError):
+                events = []
+            if events:
+                self.transcript.diagnostics.append("the server sent the whole answer at once instead of a stream")
+                self._take(events, Read(b"", arrived, 1))
+                return decoder.verdict()
+        failure = failure_of_response(status, exchange.content_type, body)
+        return Verdict("failed", failure.message, failure)
+
+    def _note_headers(self, exchange: Exchange) -> None:
+        timeline, stream = self.transcript.timeline, exchange.stream
+        if stream is not None:
+            timeline.requested, timeline.connected = stream.first_write_at, stream.opened_at
+            timeline.headers = exchange.headers_at
+        headers = exchange.response.headers
+        self.transcript.request_id = headers.get("x-request-id") or headers.get("request-id")
+
+    def _note_connection(self, exchange: Exchange) -> None:
+        stream, timeline = exchange.stream, self.transcript.timeline
+        if stream is not None:
+            timeline.requested = timeline.requested or stream.first_write_at
+            timeline.connected = timeline.connected or stream.opened_at
+            timeline.closed, timeline.reads = stream.closed_at, stream.reads
+
+    # how it ends
+
+    def _end_now(self) -> None:
+        """Stop: the connection closes before anything else, then the task is unwound."""
+        if self._task is None or self._read_out or self._settled:
+            return
+        if self._exchange is not None:
+            self._exchange.abort()
+        self._task.cancel()
+        self.report("stopping", {})
+
+    def _limit(self, cause: str) -> None:
+        with self._lock:
+            self._stop = self._stop or (cause, monotonic_ns())
+        if self._exchange is not None:
+            self._exchange.abort()
+        raise asyncio.CancelledError
+
+    def _cut_short(self) -> Verdict:
+        if self._stop is not None:
+            return Verdict("stopped")
+        if self._expired == "first-token":
+            failure = Failure(f"no token within {self.plan.limits.first_token:g} s", type="first_token_timeout")
+            return Verdict("failed", failure.message, failure)
+        if self._expired == "idle":
+            return self._broken(Failure(f"no progress for {self.plan.limits.idle:g} s", type="idle_timeout"))
+        return self._broken(Failure("the run was cancelled", type="cancelled"))
+
+    def _broken(self, failure: Failure) -> Verdict:
+        """What broke after content arrived is truncated; what broke before has failed."""
+        return Verdict("truncated" if self.fold.pieces else "failed", failure.message, failure)
+
+    def _settle(self, verdict: Verdict) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._settled = True
+        stopped = self._stop if verdict.outcome == "stopped" else None
+        for channel, text, choice in self.fold.rest():
+            self._tell("content", channel, text, choice)
+        key = self.plan.endpoint.key
+        secrets = [key.reveal()] if key is not None else []
+        if verdict.failure is not None:
+            verdict.failure.message = redact(verdict.failure.message, secrets)
+        self.fold.settle(verdict, redact(verdict.note, secrets), stopped)
+        self._tell("end")
+        self.future.set_result(self.transcript)
+
+    # watchdogs
+
+    def _watch(self) -> None:
+        """One timer for three limits, set to the earliest; content only moves a stamp, so it costs nothing."""
+        limits, now = self.plan.limits, monotonic_ns()
+        began = bool(self.fold.pieces)
+        allowed = limits.idle if began else limits.first_token
+        deadlines: list[tuple[int, str]] = []
+        if allowed is not None:
+            deadlines.append((self._progress_at + int(allowed * 1e9), "idle" if began else "first-token"))
+        if limits.time is not None:
+            deadlines.append((self._started_at + int(limits.time * 1e9), "limit:time"))
+        if not deadlines:
+            return
+        due, name = min(deadlines)
+        if now >= due:
+            if name == "limit:time":
+                self.stop(name)
+            else:
+                self._expired = name
+                self._end_now()
+            return
+        # when the first token comes, the idle limit may be the shorter one: look again in time for it
+        wait = min((due - now) / 1e9, limits.idle or 3600.0)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._watch)
+
+    # sinks
+
+    def report(self, state: str, detail: Mapping[str, Any]) -> None:
+        """Tells the sinks what the run is doing. Also counts as progress: a model being fetched is no stall."""
+        if state != "stopping":
+            self._progress_at = monotonic_ns()
+        self._tell("state", state, detail)
+
+    def _tell(self, what: str, *details: Any) -> None:
+        for sink in list(self._sinks):
+            try:
+                getattr(sink, what)(self, *details)
+            except Exception:
+                log.exception("a sink failed and is left out")
+                self._sinks.remove(sink)

@@ -1,0 +1,1 @@
+"""What was stamped (``timeline``) and what follows from it (``metrics``)."""

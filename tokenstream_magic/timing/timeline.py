@@ -1,0 +1,178 @@
+"""Every stamp of a run, in nanoseconds of one monotonic clock.
+
+A stamp is taken when the bytes arrive from the network, before they are parsed or shown; all events of one read
+share its stamp. Per content event 13 bytes are kept in memory, and about five when packed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+CHANNELS = ("text", "reasoning", "refusal", "tool")
+_CHANNEL_BITS = 0x07
+_CHOICE_SHIFT = 3
+_CHOICE_BITS = 0x0F
+_NEW_READ = 0x80
+_PACKED_VERSION = 1
+
+
+class Stamp(NamedTuple):
+    """One content event: ``offset_ns`` from the request, ``channel``, ``characters``, ``read`` (which read brought it)."""
+
+    offset_ns: int
+    channel: str
+    characters: int
+    read: int
+    choice: int
+
+
+@dataclass(slots=True)
+class Timeline:
+    """When everything of one run happened.
+
+    The single stamps are monotonic nanoseconds, None when the moment never came: ``requested`` (first byte of the
+    request written), ``connected``, ``headers``, ``first_byte`` (of the body), ``first_event`` (any frame),
+    ``finished`` (finish reason or terminator), ``usage``, ``ended`` (end of the body), ``stop_requested``, ``closed``.
+    """
+
+    requested: int | None = None
+    connected: int | None = None
+    headers: int | None = None
+    first_byte: int | None = None
+    first_event: int | None = None
+    finished: int | None = None
+    usage: int | None = None
+    ended: int | None = None
+    stop_requested: int | None = None
+    closed: int | None = None
+    reads: int = 0
+    keep_alives: int = 0
+    _at: array[int] = field(default_factory=lambda: array("q"))
+    _characters: array[int] = field(default_factory=lambda: array("I"))
+    _flags: bytearray = field(default_factory=bytearray)
+    _last_read: int = -1
+
+    def add(self, at: int, channel: int, characters: int, read: int, choice: int = 0) -> None:
+        """One content event at ``at`` (monotonic ns) on ``CHANNELS[channel]``, brought by read number ``read``."""
+        self._at.append(at)
+        self._characters.append(characters)
+        fresh = _NEW_READ if read != self._last_read else 0
+        self._last_read = read
+        self._flags.append(channel | min(choice, _CHOICE_BITS) << _CHOICE_SHIFT | fresh)
+
+    def __len__(self) -> int:
+        return len(self._flags)  # appended last: what is counted is whole, also for another thread
+
+    def __iter__(self) -> Iterator[Stamp]:
+        origin = self.origin
+        read = -1
+        for at, characters, flags in zip(self._at, self._characters, self._flags):
+            read += flags >> 7
+            channel = CHANNELS[flags & _CHANNEL_BITS]
+            yield Stamp(at - origin, channel, characters, read, flags >> _CHOICE_SHIFT & _CHOICE_BITS)
+
+    @property
+    def origin(self) -> int:
+        """The moment offsets count from: the first byte of the request, else the first stamp there is."""
+        if self.requested is not None:
+            return self.requested
+        return self._at[0] if self._at else 0
+
+    @property
+    def first(self) -> int | None:
+        """The first content on any channel."""
+        return self._at[0] if self._at else None
+
+    @property
+    def last(self) -> int | None:
+        """The last content on any channel."""
+        return self._at[-1] if self._at else None
+
+    def first_on(self, channel: int) -> int | None:
+        """The first content on ``CHANNELS[channel]``."""
+        for at, flags in zip(self._at, self._flags):
+            if flags & _CHANNEL_BITS == channel:
+                return at
+        return None
+
+    def gaps(self) -> list[int]:
+        """Inter-chunk latencies in ns: the time from each content event to the next."""
+        at = self._at
+        return [at[i] - at[i - 1] for i in range(1, len(at))]
+
+    def moments(self) -> dict[str, float | None]:
+        """The single stamps in ms from the request, rounded to a microsecond."""
+        origin = self.origin
+        names = ("connected", "headers", "first_byte", "first_event", "finished", "usage", "ended", "stop_requested", "closed")
+        stamps = {name: getattr(self, name) for name in names}
+        return {name: None if at is None else round((at - origin) / 1e6, 3) for name, at in stamps.items()}
+
+    def pack(self, start: int = 0, stop: int | None = None) -> bytes:
+        """The content events from number ``start`` to ``stop`` as bytes: per event its flags, characters and ns since the event before.
+
+        The first offset of a pack counts from the request. :func:`unpack` reads one or several packs put end to end.
+        """
+        out = bytearray()
+        before = self._at[start - 1] if start else self.origin
+        for index in range(start, len(self) if stop is None else stop):
+            out.append(self._flags[index])
+            _varint(out, self._characters[index])
+            _varint(out, max(0, self._at[index] - before))
+            before = max(before, self._at[index])
+        return bytes(out)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The timeline for a notebook or an export: ``moments`` in ms, and per event ms since the one before it."""
+        origin, before = self.origin, 0
+        deltas = []
+        for at in self._at:
+            offset = (at - origin) // 1000
+            deltas.append(offset - before)
+            before = offset
+        return {
+            "version": _PACKED_VERSION,
+            "moments_ms": self.moments(),
+            "reads": self.reads,
+            "keep_alives": self.keep_alives,
+            "delta_us": deltas,
+            "characters": self._characters.tolist(),
+            "flags": list(self._flags),
+        }
+
+
+def unpack(packed: bytes) -> Timeline:
+    """The content events of :meth:`Timeline.pack`, with ``requested`` at 0. Raises ValueError on a damaged pack."""
+    timeline = Timeline(requested=0)
+    at, position, read = 0, 0, -1
+    while position < len(packed):
+        flags = packed[position]
+        characters, position = _read_varint(packed, position + 1)
+        delta, position = _read_varint(packed, position)
+        at += delta
+        read += flags >> 7
+        timeline.add(at, flags & _CHANNEL_BITS, characters, read, flags >> _CHOICE_SHIFT & _CHOICE_BITS)
+    timeline.reads = read + 1
+    return timeline
+
+
+def _varint(out: bytearray, value: int) -> None:
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def _read_varint(packed: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if position >= len(packed) or shift > 63:
+            raise ValueError("the packed timeline is damaged")
+        byte = packed[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7

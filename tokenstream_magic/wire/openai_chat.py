@@ -1,0 +1,278 @@
+"""OpenAI Chat Completions, ``stream: true``, as llama.cpp, vLLM, Groq and many others speak it.
+
+A stream of ``chat.completion.chunk`` objects ended by ``data: [DONE]``. ``finish_reason`` is not the end (usage
+follows it), an empty ``choices`` list is legal, and errors arrive inside a 200 response. Fields and dialects:
+https://platform.openai.com/docs/api-reference/chat-streaming and the table in the project's wire notes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenstream_magic.wire.events import (
+    Event,
+    Failure,
+    Finish,
+    KeepAlive,
+    Progress,
+    Reasoning,
+    Refusal,
+    Request,
+    Served,
+    ServerTiming,
+    Terminator,
+    Text,
+    ToolCall,
+    Unknown,
+    Usage,
+    Verdict,
+)
+from tokenstream_magic.wire.failures import failure_of_text, find_failure
+from tokenstream_magic.wire.framing import Comment, Piece, Stray
+
+NAME = "openai-chat"
+ACCEPT = "text/event-stream, application/json;q=0.5"
+
+# our name for a request field -> this protocol's
+FIELDS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "seed": "seed",
+    "stop": "stop",
+    "reasoning_effort": "reasoning_effort",
+}
+
+
+def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
+    """The request for ``messages`` (``{"role", "content"}`` each). ``options`` are named in :data:`FIELDS` or go as they are."""
+    body: dict[str, Any] = {"model": model, "messages": [dict(m) for m in messages], "stream": True}
+    body["stream_options"] = {"include_usage": True}
+    for name, value in options.items():
+        if name == "logprobs" and isinstance(value, int) and not isinstance(value, bool):
+            body["logprobs"], body["top_logprobs"] = True, value
+        else:
+            body[FIELDS.get(name, name)] = value
+    return Request("/chat/completions", body, {"Accept": ACCEPT})
+
+
+def authorization(key: str) -> dict[str, str]:
+    """The header that carries the key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+class Decoder:
+    """Frames of one stream into events; ``verdict`` says how it ended."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self._finished: set[int] = set()
+        self._choices: set[int] = set()
+        self._terminated = False
+        self._failure: Failure | None = None
+        self._served = Served()
+        self._calls: dict[int, list[str | None]] = {}
+        self._undecodable = 0
+
+    def decode(self, piece: Piece) -> list[Event]:
+        """The events of one piece. Never raises on what a server sends."""
+        if isinstance(piece, Comment):
+            return [KeepAlive()]
+        if isinstance(piece, Stray):
+            failure = failure_of_text(piece.text)
+            return [self._fail(failure)] if failure else [Unknown("stray line")]
+        data = piece.data
+        if data.startswith("[DONE]"):
+            self._terminated = True
+            return [Terminator()]
+        if data.startswith(":"):
+            return [KeepAlive()]
+        try:
+            message = json.loads(data)
+        except (ValueError, RecursionError):
+            return self._not_json(data, piece.event, piece.terminated)
+        events = self._message(message)
+        if piece.event == "error" and self._failure is None:
+            events.append(self._fail(Failure(data[:300], type="server_error")))
+        return events
+
+    def whole(self, message: Any) -> list[Event]:
+        """The events of an answer that was sent in one JSON object: the server ignored ``stream``."""
+        if not isinstance(message, Mapping) or not isinstance(message.get("choices"), list):
+            return []
+        message = dict(message)
+        message["choices"] = [
+            {**choice, "delta": choice.get("message") or choice.get("delta") or {}}
+            for choice in message["choices"]
+            if isinstance(choice, Mapping)
+        ]
+        events = self._message(message)
+        self._terminated = True
+        return events
+
+    def verdict(self) -> Verdict:
+        """How the stream ended, judged at its end: terminator, finish reason, error, or neither."""
+        if self._failure is not None:
+            return Verdict("failed", self._failure.message, self._failure)
+        if self._terminated or (self._finished and self._finished >= self._choices):
+            if not self.characters and not self._calls:
+                return Verdict("complete", "the server ended the answer without any text")
+            note = "" if self._terminated else "ended without [DONE], after a finish reason"
+            return Verdict("complete", note)
+        if not self.characters and not self._choices and not self._calls:
+            return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
+        return Verdict("truncated", f"ended without finish_reason or [DONE] after {self.characters} characters")
+
+    def _not_json(self, data: str, event: str, terminated: bool) -> list[Event]:
+        if event == "error":
+            return [self._fail(Failure(data[:300], type="server_error"))]
+        events: list[Event] = []
+        decoder, position = json.JSONDecoder(), 0
+        try:  # two JSON values in one frame: a gateway put its error behind an unfinished event
+            while position < len(data):
+                message, position = decoder.raw_decode(data, position)
+                events += self._message(message)
+                while data[position : position + 1].isspace():
+                    position += 1
+        except (ValueError, RecursionError):
+            if terminated:
+                self._undecodable += 1
+                events.append(Unknown("undecodable frame"))
+        return events
+
+    def _fail(self, failure: Failure) -> Failure:
+        self._failure = self._failure or failure
+        return failure
+
+    def _message(self, message: Any) -> list[Event]:
+        if not isinstance(message, Mapping):
+            failure = find_failure(message)
+            return [self._fail(failure) if failure else Unknown(type(message).__name__)]
+        events: list[Event] = []
+        failure = find_failure(message)
+        self._server(message, events)
+        choices = message.get("choices")
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, Mapping):
+                    self._choice(choice, events)
+        elif not failure and not events and not message.get("usage"):
+            events.append(Unknown(str(message.get("object", "message"))[:80]))
+        usage = _usage(message.get("usage"))
+        if usage is not None:
+            events.append(usage)
+        if failure is not None:
+            events.append(self._fail(failure))
+        return events or [KeepAlive()]
+
+    def _server(self, message: Mapping[str, Any], events: list[Event]) -> None:
+        served = Served(
+            _str(message.get("model")) or self._served.model,
+            _str(message.get("system_fingerprint")) or self._served.system_fingerprint,
+            self._served.response_id or _str(message.get("id")),
+        )
+        if served != self._served:
+            self._served = served
+            events.append(served)
+        timings = message.get("timings")
+        if isinstance(timings, Mapping):
+            events.append(ServerTiming(dict(timings)))
+        groq = message.get("x_groq")
+        if isinstance(groq, Mapping) and isinstance(groq.get("usage"), Mapping):
+            events.append(ServerTiming(dict(groq["usage"])))
+        progress = message.get("prompt_progress")
+        if isinstance(progress, Mapping):
+            events.append(Progress(_int(progress.get("processed")) or 0, _int(progress.get("total")) or 0))
+
+    def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
+        index = _int(choice.get("index")) or 0
+        self._choices.add(index)
+        delta = choice.get("delta")
+        if isinstance(delta, Mapping):
+            self._delta(delta, index, events)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            if reason == "error":
+                events.append(self._fail(Failure("the server ended the answer with an error", type="server_error")))
+            if index not in self._finished:
+                self._finished.add(index)
+                events.append(Finish(reason, index))
+
+    def _delta(self, delta: Mapping[str, Any], index: int, events: list[Event]) -> None:
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(reasoning, Mapping):
+            reasoning = reasoning.get("content")
+        if isinstance(reasoning, str) and reasoning:
+            self.characters += len(reasoning)
+            events.append(Reasoning(reasoning, index))
+        content = delta.get("content")
+        if isinstance(content, str):
+            if content:
+                self.characters += len(content)
+                events.append(Text(content, index))
+        elif isinstance(content, list):
+            self._parts(content, index, events)
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            self.characters += len(refusal)
+            events.append(Refusal(refusal, index))
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            for call in calls:
+                if isinstance(call, Mapping):
+                    events.append(self._tool_call(call, index))
+
+    def _parts(self, parts: list[Any], index: int, events: list[Event]) -> None:
+        for part in parts:  # Mistral: content as a list of thinking and text parts
+            if not isinstance(part, Mapping):
+                continue
+            if part.get("type") == "thinking":
+                inner = part.get("thinking")
+                texts = [p.get("text") for p in inner if isinstance(p, Mapping)] if isinstance(inner, list) else [inner]
+                made: list[Event] = [Reasoning(t, index) for t in texts if isinstance(t, str) and t]
+            else:
+                made = [Text(part["text"], index)] if isinstance(part.get("text"), str) and part["text"] else []
+            for event in made:
+                self.characters += len(event.text)  # type: ignore[union-attr]
+            events += made
+
+    def _tool_call(self, call: Mapping[str, Any], choice: int) -> ToolCall:
+        """Which call this piece continues: a new id opens a call, anything else goes on with its index or the last."""
+        ids = self._calls.setdefault(choice, [])
+        identifier, position = _str(call.get("id")), _int(call.get("index"))
+        function = call.get("function")
+        function = function if isinstance(function, Mapping) else {}
+        if identifier and identifier in ids:
+            position = ids.index(identifier)
+        elif position is None or (identifier and position < len(ids) and ids[position] not in (None, identifier)):
+            position = len(ids) if identifier or not ids else len(ids) - 1
+        position = min(position, len(ids))
+        if position == len(ids):
+            ids.append(identifier)
+        arguments = function.get("arguments")
+        if arguments is not None and not isinstance(arguments, str):
+            arguments = json.dumps(arguments)
+        return ToolCall(position, identifier, _str(function.get("name")), arguments or "", choice)
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, Mapping):
+        return None
+    output = usage.get("completion_tokens_details")
+    prompt = usage.get("prompt_tokens_details")
+    return Usage(
+        _int(usage.get("prompt_tokens")),
+        _int(usage.get("completion_tokens")),
+        _int(output.get("reasoning_tokens")) if isinstance(output, Mapping) else None,
+        _int(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
+    )
+
+
+def _int(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,44 @@
+"""The protocols by name, all of one shape: ``request``, ``authorization`` and a ``Decoder``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from tokenstream_magic.wire import openai_chat
+from tokenstream_magic.wire.events import Event, Request, Verdict
+from tokenstream_magic.wire.framing import Piece
+
+
+class StreamDecoder(Protocol):
+    """Pieces of one stream into events."""
+
+    characters: int
+
+    def decode(self, piece: Piece) -> list[Event]:
+        """The events of one piece."""
+
+    def whole(self, message: Any) -> list[Event]:
+        """The events of an answer that came in one JSON object instead of a stream."""
+
+    def verdict(self) -> Verdict:
+        """How the stream ended."""
+
+
+class WireProtocol(Protocol):
+    """What one protocol module offers."""
+
+    NAME: str
+
+    def request(self, model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
+        """The request to send."""
+
+    def authorization(self, key: str) -> dict[str, str]:
+        """The header that carries the key."""
+
+    def Decoder(self) -> StreamDecoder:  # noqa: N802 - the modules' class, called to make one
+        """A decoder for one stream."""
+
+
+PROTOCOLS: dict[str, WireProtocol] = {openai_chat.NAME: openai_chat}
+"""Every protocol we speak."""
