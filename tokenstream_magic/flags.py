@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from tokenstream_magic.errors import BadRequest, KeyRefused
@@ -61,7 +62,11 @@ _MINE = ("model_name", "model", "option", "out", "bg", "dry_run", "raw", "help",
 
 def parse_stream(line: str, prog: str = "%%stream") -> tuple[argparse.Namespace, dict[str, Any]]:
     """The flags of a line, and those among them that the public face takes as keywords. Raises BadRequest or KeyRefused."""
-    words = split(line)
+    return parse_words(split(line), prog)
+
+
+def parse_words(words: Sequence[str], prog: str) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """:func:`parse_stream` for words already split."""
     for word in words:
         if word.split("=")[0] in ("--api-key", "--key", "--token"):
             raise KeyRefused(

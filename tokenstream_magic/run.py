@@ -239,7 +239,19 @@ class Run:
                 self._take(events, Read(b"", arrived, 1))
                 return decoder.verdict()
         failure = failure_of_response(status, exchange.content_type, body)
+        failure.message = f"{failure.message.rstrip('.')}. {self._advice(status)}".strip()
         return Verdict("failed", failure.message, failure)
+
+    def _advice(self, status: int) -> str:
+        """What to do about an HTTP status."""
+        endpoint = self.plan.endpoint
+        if status in (401, 403):
+            variable = endpoint.api_key_env
+            return f"Check the key in {variable}." if variable else "The server wants a key: name its variable with --api-key-env."
+        return {
+            404: f"Check the model name {self.plan.model!r} and the address.",
+            429: "The server asks for fewer requests: wait and run the cell again.",
+        }.get(status, "The server has a problem: try again later." if status >= 500 else "")
 
     def _note_headers(self, exchange: Exchange) -> None:
         timeline, stream = self.transcript.timeline, exchange.stream

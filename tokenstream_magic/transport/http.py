@@ -19,7 +19,7 @@ import httpcore
 import httpx
 
 from tokenstream_magic.errors import TokenstreamError
-from tokenstream_magic.transport.network import StampedBackend, StampedStream
+from tokenstream_magic.transport.network import HOST_UNKNOWN, StampedBackend, StampedStream
 
 CONNECT_TIMEOUT = 10.0
 BODY_EXCERPT = 64 * 1024
@@ -181,12 +181,9 @@ def _no_connection(call: Call, error: Exception) -> tuple[str, str]:
         return f"{where} did not answer within {CONNECT_TIMEOUT:.0f} s.", "Check the address and your network."
     if "certificate" in reason.lower() or "ssl" in reason.lower() or "tls" in reason.lower():
         return f"No secure connection to {where}: {_plain(reason)}.", "Check the address, and whether it speaks https."
-    cause = error.__cause__
-    if getattr(cause, "errno", None) is not None and isinstance(cause, ConnectionRefusedError):
-        return f"Nothing is listening at {where}.", "Start the server, or check the address."
-    if type(cause).__name__ == "gaierror":
+    if reason == HOST_UNKNOWN:
         return f"The host of {where} is not known.", "Check the address and your network."
-    if "Multiple exceptions" in reason or "Connect call failed" in reason:
+    if "Multiple exceptions" in reason or "Connect call failed" in reason or "Connection refused" in reason:
         return f"Nothing is listening at {where}.", "Start the server, or check the address."
     return f"No connection to {where}: {_plain(reason)}.", "Check the address and your network."
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import httpcore
 
+HOST_UNKNOWN = "the host is not known"
+
 _HIGH_WATER = 1 << 20
 _KEEP_ALIVE = ((socket.SO_KEEPALIVE, 1),)
 
@@ -189,6 +191,8 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
             transport, stream = await asyncio.wait_for(opening, timeout)
         except asyncio.TimeoutError:
             raise httpcore.ConnectTimeout from None
+        except socket.gaierror as error:
+            raise httpcore.ConnectError(HOST_UNKNOWN) from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         connected = transport.get_extra_info("socket")

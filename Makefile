@@ -1,0 +1,71 @@
+# make demo               JupyterLab on the quickstart notebook, with the embedded model; nothing else to install
+# make demo HEADLESS=1    the same notebook executed here: prints the answers and their timings
+# make test               everything the tests need, then all tests
+# make bench              the benchmarks: every figure with its peer's, from this run
+# make soak               the long loops
+# make build | lint       wheel and sdist | formatters, types, layers
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml labextension/package.json labextension/yarn.lock $(wildcard labextension/src/*.ts labextension/src/*/*.ts labextension/style/*)
+JLPM := cd labextension && PATH="$(CURDIR)/$(BIN):$$PATH" "$(CURDIR)/$(BIN)/jlpm"
+
+.PHONY: demo test bench soak build lint format screenshots clean
+
+demo: $(VENV)/.demo
+	$(BIN)/tokenstream demo $(if $(HEADLESS),--headless) notebooks/quickstart.ipynb
+
+test: $(VENV)/.dev
+	sh scripts/chromium.sh
+	$(BIN)/tokenstream pull
+	$(JLPM) test
+	$(BIN)/python -m pytest
+	TOKENSTREAM_DATABASE="$$(mktemp -d)/transcripts.db" $(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+
+bench: $(VENV)/.dev
+	$(BIN)/tokenstream pull
+	sh scripts/chromium.sh
+	for benchmark in benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+
+soak: $(VENV)/.dev
+	$(BIN)/tokenstream pull
+	$(BIN)/python -m pytest tests/soak --timeout=3600
+
+build: $(VENV)/.dev
+	$(BIN)/python -m build
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(JLPM) lint
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(JLPM) format
+
+screenshots: $(VENV)/.dev
+	sh scripts/chromium.sh
+	$(BIN)/python docs/screenshots.py
+
+clean:
+	rm -rf $(VENV) .cache dist build tokenstream_magic/labextension labextension/lib labextension/node_modules
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# a changed front end is built again: pip keeps a bundle that is there
+$(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
+	rm -rf tokenstream_magic/labextension
+	$(BIN)/python -m pip install --quiet --editable ".[local]"
+	touch $@
+
+$(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
+	rm -rf tokenstream_magic/labextension
+	$(BIN)/python -m pip install --quiet --editable ".[local,dev]"
+	$(JLPM) install --immutable
+	touch $@ $(VENV)/.demo

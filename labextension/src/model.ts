@@ -1,0 +1,176 @@
+/**
+ * StreamModel: the widget model as transport. It adds up the kernel's deltas, asks again after a gap, keeps the
+ * saved notebook up to date and settles the output when the kernel cannot (JupyterLab forgets which output an
+ * update belongs to when the page is reloaded).
+ */
+import { WidgetModel } from '@jupyter-widgets/base';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import { Signal } from '@lumino/signaling';
+
+import { IStream, MIME, added, streams } from './registry';
+import { IBundle, Message, StreamState, initial, isOver, restore, take } from './state';
+import { StopRoads } from './stop';
+
+/** How long the kernel's own update may take before the page settles the output itself. */
+const SETTLE_AFTER_MS = 400;
+
+type Output = { data?: Record<string, unknown>; [key: string]: unknown };
+interface IOutputs {
+  readonly length: number;
+  get(index: number): { toJSON(): unknown };
+  set(index: number, value: unknown): void;
+}
+
+/** The widget model of one run. */
+export class StreamModel extends WidgetModel implements IStream {
+  state!: StreamState;
+  changed!: Signal<IStream, void>;
+  private roads!: StopRoads;
+
+  defaults(): Record<string, unknown> {
+    return {
+      ...super.defaults(),
+      _model_name: 'StreamModel',
+      _model_module: 'tokenstream-magic',
+      _model_module_version: '^0.1.0',
+      text: '',
+      reasoning: '',
+      seq: 0,
+      status: 'starting',
+      meta: {},
+      bundle: null
+    };
+  }
+
+  initialize(
+    attributes: Record<string, unknown>,
+    options: Parameters<WidgetModel['initialize']>[1]
+  ): void {
+    super.initialize(attributes, options);
+    this.changed = new Signal<IStream, void>(this);
+    this.state = initial();
+    restore(this.state, attributes, performance.now());
+    this.roads = new StopRoads(
+      content => this.tell(content),
+      () => this.state,
+      this.context?.sessionContext ?? null,
+      this.model_id
+    );
+    this.on('msg:custom', this.received, this);
+    this.on('destroy', this.forget, this);
+    this.context?.saveState.connect(this.saving, this);
+    streams.set(this.model_id, this);
+    added.emit(this.model_id);
+    this.tell({ op: 'hello' });
+    if (this.state.bundle) {
+      this.settleSoon();
+    } else if (this.state.seq > 0) {
+      this.tell({ op: 'sync' });
+    }
+  }
+
+  /** Stops the run, by every road there is. */
+  stop(): void {
+    if (!isOver(this.state)) {
+      this.roads.stop();
+    }
+  }
+
+  private get context(): NotebookPanel['context'] | undefined {
+    const manager = this.widget_manager as unknown as {
+      context?: NotebookPanel['context'];
+    };
+    return manager.context;
+  }
+
+  private tell(content: Record<string, string>): void {
+    if (this.comm_live) {
+      this.send(content);
+    }
+  }
+
+  private received(message: Message): void {
+    const need = take(this.state, message, performance.now());
+    if (need === 'sync') {
+      this.tell({ op: 'sync' });
+    } else if (need === 'settle') {
+      this.settleSoon();
+    }
+    if (message.op === 'stopping') {
+      this.roads.acknowledged();
+    }
+    this.changed.emit();
+  }
+
+  /** The kernel's own update comes first and does the same; what is left is written here, then the kernel may let go. */
+  private settleSoon(): void {
+    this.roads.acknowledged();
+    window.setTimeout(() => {
+      const bundle = this.state.bundle;
+      if (bundle) {
+        this.settle(bundle);
+        this.tell({ op: 'settled' });
+      }
+    }, SETTLE_AFTER_MS);
+  }
+
+  private settle(bundle: IBundle): void {
+    this.eachOutput((outputs, index, output) => {
+      const shown = output.data?.[MIME] as Message | undefined;
+      if (shown?.status === 'live') {
+        outputs.set(index, { output_type: 'display_data', ...bundle });
+      }
+    });
+  }
+
+  /** A notebook saved in the middle of a stream holds what had arrived. */
+  private saving(_: unknown, state: string): void {
+    if (state !== 'started' || this.state.bundle) {
+      return;
+    }
+    this.eachOutput((outputs, index, output) => {
+      const shown = output.data?.[MIME] as Message | undefined;
+      if (shown?.status === 'live' && shown.text !== this.state.text) {
+        const { text, reasoning } = this.state;
+        const data = {
+          ...output.data,
+          [MIME]: { ...shown, text, reasoning },
+          'text/plain': printable(text)
+        };
+        outputs.set(index, { ...output, data });
+      }
+    });
+  }
+
+  private eachOutput(
+    visit: (outputs: IOutputs, index: number, output: Output) => void
+  ): void {
+    const cells = this.context?.model?.cells;
+    for (const cell of cells ?? []) {
+      const outputs = (cell as unknown as { outputs?: IOutputs }).outputs;
+      for (let index = 0; index < (outputs?.length ?? 0); index++) {
+        const output = outputs!.get(index).toJSON() as Output;
+        const shown = output.data?.[MIME] as Message | undefined;
+        if (shown?.model_id === this.model_id) {
+          visit(outputs!, index, output);
+        }
+      }
+    }
+  }
+
+  private forget(): void {
+    this.context?.saveState.disconnect(this.saving, this);
+    this.roads.dispose();
+    streams.delete(this.model_id);
+    if (!isOver(this.state) && !this.state.bundle) {
+      this.state.status = 'lost';
+    }
+    this.changed.emit();
+    Signal.clearData(this);
+  }
+}
+
+function printable(text: string): string {
+  // eslint-disable-next-line no-control-regex
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
+}

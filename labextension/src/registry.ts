@@ -1,0 +1,26 @@
+/**
+ * Where the two halves of the extension meet: models register here, renderers look them up.
+ * Both are in one bundle, so they share this module.
+ */
+import { Signal } from '@lumino/signaling';
+
+/** The MIME type of a transcript, live or settled. */
+export const MIME = 'application/vnd.tokenstream.transcript+json';
+
+/** A stream as its view sees it. */
+export interface IStream {
+  /** What has arrived so far. */
+  readonly state: StreamState;
+  /** Emitted whenever `state` changed. */
+  readonly changed: Signal<IStream, void>;
+  /** Ask for the stream to be stopped, by every road there is. */
+  stop(): void;
+}
+
+/** The live streams of this page by the id of their widget model. */
+export const streams = new Map<string, IStream>();
+
+/** Emitted with a model's id when it was added to `streams`. */
+export const added = new Signal<object, string>({});
+
+import type { StreamState } from './state';

@@ -1,0 +1,159 @@
+"""A real JupyterLab in headless Chromium, for tests, benchmarks and screenshots alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_notebook
+
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+
+def chromium() -> str:
+    """A browser that is there: ``TOKENSTREAM_CHROMIUM``, or one of the usual names."""
+    named = os.environ.get("TOKENSTREAM_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if not found:
+        raise RuntimeError("No Chromium found. Install it (Debian: apt-get install chromium) or set TOKENSTREAM_CHROMIUM to one.")
+    return found
+
+
+class Lab:
+    """A JupyterLab server on a directory of its own, with settings and data of its own."""
+
+    def __init__(self, root: Path, environment: dict[str, str] | None = None, dark: bool = False) -> None:
+        self.root = root
+        self.notebooks = root / "notebooks"
+        self.notebooks.mkdir(parents=True, exist_ok=True)
+        self.token = secrets.token_hex(16)
+        self.port = _free_port()
+        settings = {**SETTINGS, "@jupyterlab/apputils-extension/themes": {"theme": "JupyterLab Dark" if dark else "JupyterLab Light"}}
+        for name, values in settings.items():
+            path = root / "settings" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+        own = {
+            "JUPYTER_CONFIG_DIR": str(root / "config"),
+            "JUPYTER_DATA_DIR": str(root / "data"),
+            "JUPYTER_RUNTIME_DIR": str(root / "runtime"),
+            "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
+            "IPYTHONDIR": str(root / "ipython"),
+        }
+        self._log = (root / "server.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={self.port}", "--ServerApp.port_retries=0",
+                f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.notebooks}", "--ServerApp.ip=127.0.0.1",
+            ],
+            env={**os.environ, **own, **(environment or {})}, stdout=self._log, stderr=self._log, start_new_session=True,
+        )
+        self._wait()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def url(self, notebook: str) -> str:
+        return f"{self.address}/lab/tree/{notebook}?token={self.token}&reset"
+
+    def write(self, name: str, sources: list[str], kernel: str = "python3") -> Path:
+        """A notebook with these code cells."""
+        notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+        notebook.metadata["kernelspec"] = {"name": kernel, "display_name": kernel, "language": "python"}
+        path = self.notebooks / name
+        nbformat.write(notebook, path)
+        return path
+
+    def close(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.address}/api/status?token={self.token}", timeout=2).close()
+                return
+            except OSError:
+                if self._process.poll() is not None:
+                    break
+                time.sleep(0.1)  # a server has no other sign that it is up
+        raise RuntimeError(f"JupyterLab did not start: {(self.root / 'server.log').read_text()[-2000:]}")
+
+
+class Page:
+    """One notebook in the browser, in the words of its user."""
+
+    def __init__(self, page: Any, lab: Lab) -> None:
+        self.page = page
+        self.lab = lab
+
+    def open(self, notebook: str, kernel: bool = True) -> Page:
+        self.page.goto(self.lab.url(notebook))
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        if kernel:
+            self.page.wait_for_selector('.jp-NotebookPanel-toolbar [data-status="idle"]', timeout=60_000)
+        return self
+
+    def cell(self, index: int) -> Any:
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
+
+    def run(self, index: int) -> None:
+        """Runs a cell, as a person would, and does not wait."""
+        self.cell(index).locator(".cm-content").first.click()
+        self.page.keyboard.press("Control+Enter")
+
+    def run_done(self, index: int) -> None:
+        """Runs a cell and waits until its prompt shows a number."""
+        self.run(index)
+        self.wait_done(index)
+
+    def wait_done(self, index: int, timeout: float = 60_000) -> None:
+        self.page.wait_for_function(
+            """i => /\\[\\d+\\]/.test(document.querySelectorAll('.jp-Notebook .jp-Cell')[i].querySelector('.jp-InputPrompt').textContent)""",
+            arg=index, timeout=timeout,
+        )
+
+    def stream(self, index: int) -> Any:
+        return self.cell(index).locator(".ts-Stream")
+
+    def wait_state(self, index: int, *states: str, timeout: float = 60_000) -> None:
+        wanted = ", ".join(f'.ts-Stream[data-state="{state}"]' for state in states)
+        self.cell(index).locator(wanted).first.wait_for(timeout=timeout)
+
+    def text(self, index: int) -> str:
+        return self.stream(index).locator(".ts-Answer").last.inner_text()
+
+    def save(self) -> None:
+        self.page.keyboard.press("Control+s")
+        self.page.wait_for_function("() => !document.querySelector('.jp-NotebookPanel .jp-mod-dirty, .lm-TabBar-tab.jp-mod-dirty')")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
