@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _running: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
 _store_warned: set[str] = set()
 
+WAKE_SECONDS = 0.05
+
 _FIELDS = ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort", "logprobs")
 _FORBIDDEN = ("api_key", "apikey", "api-key", "authorization", "x-api-key", "key")
 
@@ -72,9 +74,11 @@ async def astream(prompt: str | Prompt, model: str | None = None, **flags: Any) 
 
 async def finished(run: Run) -> Transcript:
     """Waits for a run. A cancellation, which is how an interrupt arrives in an awaited cell, stops the run."""
-    while not run.future.done():
+    ended = asyncio.wrap_future(run.future)
+    while not ended.done():
         try:
-            await asyncio.wrap_future(_shielded(run))
+            # in short steps: the kernel's SIGINT handler schedules the cancellation without waking a loop that sleeps
+            await asyncio.wait({ended}, timeout=WAKE_SECONDS)
         except asyncio.CancelledError:
             run.stop("interrupt")
     return run.transcript
@@ -250,20 +254,6 @@ async def _start_local(endpoint: Endpoint, report: Report) -> Endpoint:
         return ready.address(endpoint)
     finally:
         cancel.set()
-
-
-def _shielded(run: Run) -> Any:
-    """A future that ends with the run's and can be cancelled without touching it."""
-    from concurrent.futures import Future
-
-    shadow: Future[None] = Future()
-
-    def finish(_done: Any) -> None:
-        if shadow.set_running_or_notify_cancel():
-            shadow.set_result(None)
-
-    run.future.add_done_callback(finish)
-    return shadow
 
 
 def _positive(flag: str, seconds: float | None) -> float | None:

@@ -7,10 +7,12 @@ import { Widget } from '@lumino/widgets';
 
 import { IStream, MIME, added, streams } from './registry';
 import { StreamView } from './view/stream';
-import type { ISettled } from './view/settled';
 
 /** Draws one output. The same instance is kept while the output changes, so nothing flickers. */
-export class TranscriptRenderer extends Widget implements IRenderMime.IRenderer {
+export class TranscriptRenderer
+  extends Widget
+  implements IRenderMime.IRenderer
+{
   private view: StreamView;
   private stream: IStream | null = null;
   private modelId = '';
@@ -32,11 +34,11 @@ export class TranscriptRenderer extends Widget implements IRenderMime.IRenderer 
     if (this.settled) {
       this.release();
       const about = (model.metadata.tokenstream ?? {}) as object;
-      this.view.settle({ ...data, about } as unknown as ISettled);
+      this.view.settle({ ...data, about });
       return;
     }
     this.saved = data;
-    this.modelId = String(data.model_id ?? '');
+    this.modelId = String((data.model_id as string | undefined) ?? '');
     this.bind();
     if (!this.stream) {
       this.view.show(data);

@@ -8,7 +8,15 @@ import type { NotebookPanel } from '@jupyterlab/notebook';
 import { Signal } from '@lumino/signaling';
 
 import { IStream, MIME, added, streams } from './registry';
-import { IBundle, Message, StreamState, initial, isOver, restore, take } from './state';
+import {
+  IBundle,
+  Message,
+  StreamState,
+  initial,
+  isOver,
+  restore,
+  take
+} from './state';
 import { StopRoads } from './stop';
 
 /** How long the kernel's own update may take before the page settles the output itself. */

@@ -113,11 +113,7 @@ export function take(state: StreamState, message: Message, now: number): Need {
 }
 
 /** Takes the whole state from a snapshot or from the model's attributes. */
-export function restore(
-  state: StreamState,
-  from: Message,
-  now: number
-): void {
+export function restore(state: StreamState, from: Message, now: number): void {
   const seq = numberOf(from.seq) ?? 0;
   if (seq >= state.seq) {
     state.text = textOf(from.text);

@@ -80,5 +80,7 @@ export function split(text: string, room: number): [string, string] {
 }
 
 function isFull(text: string): boolean {
-  return (text.length >= BLOCK && text.endsWith('\n')) || text.length >= 4 * BLOCK;
+  return (
+    (text.length >= BLOCK && text.endsWith('\n')) || text.length >= 4 * BLOCK
+  );
 }

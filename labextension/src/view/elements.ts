@@ -1,6 +1,17 @@
 /** Building DOM nodes from a closed list of tags; text goes in as text. */
 
-type Tag = 'section' | 'header' | 'div' | 'span' | 'button' | 'details' | 'summary' | 'progress' | 'dl' | 'dt' | 'dd';
+type Tag =
+  | 'section'
+  | 'header'
+  | 'div'
+  | 'span'
+  | 'button'
+  | 'details'
+  | 'summary'
+  | 'progress'
+  | 'dl'
+  | 'dt'
+  | 'dd';
 
 /** An element with a class and text. */
 export function element<K extends Tag>(

@@ -63,9 +63,12 @@ export class StreamView {
 
   /** What was saved of a stream that this page has no connection to. */
   show(saved: Record<string, unknown>): void {
-    this.name(String(saved.model ?? ''));
-    this.texts(String(saved.text ?? ''), String(saved.reasoning ?? ''));
-    this.header.disconnected(String(saved.model ?? ''));
+    this.name(String((saved.model as string | undefined) ?? ''));
+    this.texts(
+      String((saved.text as string | undefined) ?? ''),
+      String((saved.reasoning as string | undefined) ?? '')
+    );
+    this.header.disconnected(String((saved.model as string | undefined) ?? ''));
     this.node.dataset.state = 'lost';
   }
 
@@ -82,7 +85,10 @@ export class StreamView {
     this.header.settled(transcript);
     this.drawTools(transcript);
     const message = transcript.error?.message ?? '';
-    const note = transcript.outcome === 'truncated' ? transcript.about.diagnostics?.[0] : '';
+    const note =
+      transcript.outcome === 'truncated'
+        ? transcript.about.diagnostics?.[0]
+        : '';
     setText(this.problem, message || note || '');
     this.problem.hidden = !this.problem.textContent;
     this.answer.node.hidden = !transcript.text && !transcript.refusal;
@@ -117,7 +123,11 @@ export class StreamView {
     const calls = transcript.tool_calls ?? [];
     this.tools.replaceChildren(
       ...calls.map(call =>
-        element('div', 'ts-Tool', `${call.name ?? '?'}(${call.arguments ?? ''})`)
+        element(
+          'div',
+          'ts-Tool',
+          `${call.name ?? '?'}(${call.arguments ?? ''})`
+        )
       )
     );
     this.tools.hidden = calls.length === 0;

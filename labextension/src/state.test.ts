@@ -1,0 +1,369 @@
+import { describe, expect, it } from 'vitest';
+
+import {
+  IBundle,
+  Message,
+  Need,
+  OUTCOMES,
+  StreamState,
+  initial,
+  isOver,
+  restore,
+  take
+} from './state';
+
+const NOW = 5000;
+const BUNDLE: IBundle = { data: { 'text/plain': 'x' }, metadata: {} };
+
+function append(seq: number, text: string, rest: Message = {}): Message {
+  return { op: 'append', seq, channel: 'text', text, ...rest };
+}
+
+/** What the messages add up to, and what each asked for. */
+function after(...messages: Message[]): { state: StreamState; needs: Need[] } {
+  const state = initial();
+  const needs = messages.map(message => take(state, message, NOW));
+  return { state, needs };
+}
+
+describe('deltas', () => {
+  it('add up in order', () => {
+    const { state, needs } = after(
+      append(1, 'How '),
+      append(2, 'are '),
+      append(3, 'you?')
+    );
+    expect(state.text).toBe('How are you?');
+    expect(state.seq).toBe(3);
+    expect(needs).toEqual(['nothing', 'nothing', 'nothing']);
+  });
+
+  it('keep what was thought and what was said apart', () => {
+    const { state } = after(
+      append(1, 'hm', { channel: 'reasoning' }),
+      append(2, 'yes'),
+      append(3, '...', { channel: 'reasoning' })
+    );
+    expect(state.text).toBe('yes');
+    expect(state.reasoning).toBe('hm...');
+  });
+
+  it('show a refusal as what was said', () => {
+    const { state } = after(append(1, 'I will not.', { channel: 'refusal' }));
+    expect(state.text).toBe('I will not.');
+  });
+
+  it('of an unknown channel or another choice count but are not shown', () => {
+    const { state, needs } = after(
+      append(1, 'a'),
+      append(2, 'B', { choice: 1 }),
+      append(3, '{}', { channel: 'tool' }),
+      append(4, 'c')
+    );
+    expect(state.text).toBe('ac');
+    expect(state.reasoning).toBe('');
+    expect(state.seq).toBe(4);
+    expect(needs).not.toContain('sync');
+  });
+
+  it('that came already are dropped', () => {
+    const { state, needs } = after(
+      append(1, 'a'),
+      append(2, 'b'),
+      append(2, 'b'),
+      append(1, 'a')
+    );
+    expect(state.text).toBe('ab');
+    expect(state.seq).toBe(2);
+    expect(needs).toEqual(['nothing', 'nothing', 'nothing', 'nothing']);
+  });
+
+  it('without a number or text change nothing that is shown', () => {
+    const { state } = after(
+      append(1, 'a'),
+      { op: 'append', channel: 'text', text: 'lost' },
+      { op: 'append', seq: 2, channel: 'text', text: { html: '<b>' } }
+    );
+    expect(state.text).toBe('a');
+  });
+
+  it('bring their figures along and keep the older ones they do not bring', () => {
+    const { state } = after(
+      append(1, 'a', { ttft: 120.5, n: 1, ms: 130 }),
+      append(2, 'b', { n: 7, ms: 400 })
+    );
+    expect(state).toMatchObject({ ttft: 120.5, chunks: 7, elapsed: 400 });
+  });
+
+  it('start the clock where the kernel says it was, once', () => {
+    const { state } = after(append(1, 'a', { ms: 130 }));
+    expect(state.since).toBe(NOW - 130);
+    take(state, append(2, 'b', { ms: 900 }), NOW + 1000);
+    expect(state.since).toBe(NOW - 130);
+  });
+});
+
+describe('a gap', () => {
+  it('asks for a snapshot and takes nothing', () => {
+    const { state } = after(append(1, 'a', { n: 1, ms: 10 }));
+    const before = structuredClone(state);
+    const need = take(state, append(3, 'c', { n: 9, ms: 90 }), NOW);
+    expect(need).toBe('sync');
+    expect(state).toEqual(before);
+  });
+
+  it('is healed by a snapshot, after which deltas follow on', () => {
+    const { state, needs } = after(
+      append(1, 'a'),
+      append(3, 'c'),
+      {
+        op: 'snapshot',
+        seq: 4,
+        text: 'abcd',
+        reasoning: 'hm',
+        status: 'streaming'
+      },
+      append(4, 'd'),
+      append(5, 'e')
+    );
+    expect(state.text).toBe('abcde');
+    expect(state.reasoning).toBe('hm');
+    expect(state.seq).toBe(5);
+    expect(needs).toEqual(['nothing', 'sync', 'nothing', 'nothing', 'nothing']);
+  });
+
+  it('is not healed by a snapshot older than what is shown', () => {
+    const { state } = after(append(1, 'a'), append(2, 'b'), {
+      op: 'snapshot',
+      seq: 1,
+      text: 'a'
+    });
+    expect(state.text).toBe('ab');
+    expect(state.seq).toBe(2);
+    expect(take(state, append(3, 'c'), NOW)).toBe('nothing');
+    expect(state.text).toBe('abc');
+  });
+});
+
+describe('a snapshot', () => {
+  const snapshot: Message = {
+    seq: 12,
+    text: 'so far',
+    reasoning: 'because',
+    status: 'streaming',
+    meta: {
+      model: 'acme/large',
+      stream_id: 'r1',
+      waited: 2500,
+      ttft: 80,
+      n: 40,
+      ms: 2400
+    },
+    bundle: null
+  };
+
+  it('gives a page that was reloaded everything', () => {
+    const state = initial();
+    restore(state, snapshot, NOW);
+    expect(state).toEqual({
+      text: 'so far',
+      reasoning: 'because',
+      seq: 12,
+      status: 'streaming',
+      model: 'acme/large',
+      streamId: 'r1',
+      ttft: 80,
+      elapsed: 2400,
+      chunks: 40,
+      since: NOW - 2500,
+      progress: null,
+      bundle: null
+    });
+  });
+
+  it('does not set the clock again', () => {
+    const { state } = after({ op: 'state', state: 'waiting' });
+    restore(state, snapshot, NOW + 9000);
+    expect(state.since).toBe(NOW);
+  });
+
+  it('without names keeps those that are known', () => {
+    const state = initial();
+    restore(state, snapshot, NOW);
+    restore(state, { seq: 13, text: 'so far.' }, NOW);
+    expect(state).toMatchObject({
+      text: 'so far.',
+      model: 'acme/large',
+      streamId: 'r1',
+      status: 'streaming',
+      ttft: 80
+    });
+  });
+
+  it('with a bundle asks to settle', () => {
+    const { state, needs } = after({
+      op: 'snapshot',
+      ...snapshot,
+      status: 'complete',
+      bundle: BUNDLE
+    });
+    expect(needs).toEqual(['settle']);
+    expect(state.bundle).toEqual(BUNDLE);
+  });
+
+  it('that was taken before the end does not take the bundle away', () => {
+    const { state, needs } = after(
+      { op: 'settled', bundle: BUNDLE },
+      { op: 'snapshot', ...snapshot }
+    );
+    expect(state.bundle).toEqual(BUNDLE);
+    expect(needs).toEqual(['settle', 'settle']);
+  });
+});
+
+describe('the status', () => {
+  it('goes from starting by fetching, waiting and prefill to streaming', () => {
+    const state = initial();
+    const seen = [state.status];
+    for (const message of [
+      { op: 'state', state: 'fetching', text: '5 %', done: 1, total: 20 },
+      { op: 'state', state: 'waiting' },
+      { op: 'state', state: 'prefill' },
+      append(1, 'a')
+    ]) {
+      take(state, message, NOW);
+      seen.push(state.status);
+    }
+    expect(seen).toEqual([
+      'starting',
+      'fetching',
+      'waiting',
+      'prefill',
+      'streaming'
+    ]);
+  });
+
+  it('has a progress only while the model is fetched', () => {
+    const { state } = after({
+      op: 'state',
+      state: 'fetching',
+      text: '5 % of 2 GB',
+      done: 1,
+      total: 20
+    });
+    expect(state.progress).toEqual({ text: '5 % of 2 GB', done: 1, total: 20 });
+    take(state, { op: 'state', state: 'waiting' }, NOW);
+    expect(state.progress).toBeNull();
+  });
+
+  it('starts the clock when the request goes out', () => {
+    const { state } = after({ op: 'state', state: 'starting' });
+    expect(state.since).toBeNull();
+    take(state, { op: 'state', state: 'waiting' }, NOW + 7);
+    expect(state.since).toBe(NOW + 7);
+  });
+
+  it('is kept when a message names none', () => {
+    const { state } = after({ op: 'state', state: 'waiting' }, { op: 'state' });
+    expect(state.status).toBe('waiting');
+  });
+
+  it('is kept by a message that is not known', () => {
+    const { state, needs } = after(append(1, 'a'), {
+      op: 'explode',
+      state: 'waiting',
+      text: 'x'
+    });
+    expect(needs[1]).toBe('nothing');
+    expect(state).toMatchObject({ status: 'streaming', text: 'a' });
+  });
+});
+
+describe('settled', () => {
+  it('hands over the bundle and asks to settle', () => {
+    const { state, needs } = after(append(1, 'a'), {
+      op: 'settled',
+      bundle: BUNDLE
+    });
+    expect(needs).toEqual(['nothing', 'settle']);
+    expect(state.bundle).toEqual(BUNDLE);
+  });
+});
+
+describe('stopping', () => {
+  it('is shown as soon as the kernel says so', () => {
+    const { state, needs } = after(append(1, 'a'), { op: 'stopping' });
+    expect(state.status).toBe('stopping');
+    expect(needs[1]).toBe('nothing');
+  });
+
+  it('is not undone by a late append, whose text is kept', () => {
+    const { state } = after(append(1, 'a'), { op: 'stopping' }, append(2, 'b'));
+    expect(state.status).toBe('stopping');
+    expect(state.text).toBe('ab');
+  });
+
+  it('gives way to the outcome', () => {
+    const { state } = after(
+      { op: 'stopping' },
+      { op: 'snapshot', seq: 0, text: '', status: 'stopped' }
+    );
+    expect(state.status).toBe('stopped');
+  });
+
+  // BUG: `case 'state'` looks at outcomes only.
+  it.fails('is not undone by a late state', () => {
+    const { state } = after(
+      { op: 'stopping' },
+      { op: 'state', state: 'prefill' }
+    );
+    expect(state.status).toBe('stopping');
+  });
+
+  // BUG: restore() takes any status; the kernel's is 'streaming' again after the next piece.
+  it.fails('is not undone by a snapshot that still streams', () => {
+    const { state } = after(
+      append(1, 'a'),
+      { op: 'stopping' },
+      { op: 'snapshot', seq: 2, text: 'ab', status: 'streaming' }
+    );
+    expect(state.status).toBe('stopping');
+  });
+});
+
+describe.each(OUTCOMES)('the outcome %s', outcome => {
+  function ended(): StreamState {
+    const state = initial();
+    restore(state, { seq: 3, text: 'abc', status: outcome }, NOW);
+    return state;
+  }
+
+  it('ends the run', () => {
+    expect(isOver(initial())).toBe(false);
+    expect(isOver(ended())).toBe(true);
+  });
+
+  it.each<[string, Message]>([
+    ['a late append', append(4, 'd')],
+    ['a late state', { op: 'state', state: 'waiting' }],
+    ['a late stop', { op: 'stopping' }],
+    ['the bundle', { op: 'settled', bundle: BUNDLE }],
+    ['a gap', append(9, 'z')]
+  ])('is not undone by %s', (_, message) => {
+    const state = ended();
+    take(state, message, NOW);
+    expect(state.status).toBe(outcome);
+  });
+
+  // BUG: restore() takes any status, also from a snapshot older than the outcome.
+  it.fails('is not undone by a snapshot taken before it', () => {
+    const state = ended();
+    take(
+      state,
+      { op: 'snapshot', seq: 2, text: 'ab', status: 'streaming' },
+      NOW
+    );
+    expect(state.text).toBe('abc');
+    expect(state.status).toBe(outcome);
+  });
+});
