@@ -43,6 +43,7 @@ export default tseslint.config(
       'no-restricted-properties': [
         'error',
         ...markup.map(property => ({ property, message: TEXT_ONLY })),
+        { property: 'eval', message: 'No code is made from text.' },
         { object: 'document', property: 'write', message: TEXT_ONLY },
         { object: 'document', property: 'writeln', message: TEXT_ONLY }
       ],
@@ -57,14 +58,6 @@ export default tseslint.config(
         {
           selector: `CallExpression[callee.property.name='setAttribute'][arguments.0.value=/^(on|srcdoc$)/i]`,
           message: TEXT_ONLY
-        },
-        {
-          selector: `:matches(NewExpression, CallExpression)[callee.name='Function']`,
-          message: 'No code is made from text.'
-        },
-        {
-          selector: `CallExpression[callee.name='eval'], CallExpression[callee.property.name='eval']`,
-          message: 'No code is made from text.'
         }
       ]
     }

@@ -1,0 +1,171 @@
+"""The embedded model for real: llama.cpp in a child process, on a socket, gone with its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import tokenstream_magic as ts
+from tokenstream_magic import api
+from tokenstream_magic.local import fetch, server
+
+
+@pytest.fixture(autouse=True)
+def ended() -> None:
+    yield
+    server.close()
+
+
+def ask(text: str = "Why is the sky blue? Answer in three sentences.", **flags):
+    return ts.stream(text, "local", **{"temperature": 0, "seed": 1, "max_tokens": 24, **flags})
+
+
+def test_the_model_answers_and_a_seed_repeats_its_words() -> None:
+    first, second = ask(), ask()
+    assert first.outcome == "complete"
+    assert first.text == second.text != ""
+    assert first.usage.output_tokens == 24
+    assert first.usage.source == "reported"
+    assert first.timing.server["predicted_n"] == 24
+    assert first.resolved_model == "SmolLM2-135M-Instruct"
+
+
+def test_it_is_ready_soon_and_is_one_process() -> None:
+    fetch.pull()
+    started = time.monotonic()
+    ready = server.ensure(fetch.model_path())
+    took = time.monotonic() - started
+    assert server.ensure(fetch.model_path()) is ready
+    assert took < 10, "the benchmark has the figure; this only catches a server that hangs"
+
+
+def test_the_socket_is_the_users_alone() -> None:
+    ask()
+    running = server.running()
+    directory = running._directory
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert (directory / "llama.sock").is_socket()
+    listening = [c for c in psutil.Process(running.pid).net_connections("inet") if c.status == "LISTEN"]
+    assert listening == []
+    if os.geteuid() == 0:
+        program = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(directory / 'llama.sock')!r})"
+        refused = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", "python3", "-c", program], capture_output=True, text=True)
+        assert "PermissionError" in refused.stderr
+
+
+def test_a_dead_server_is_started_again() -> None:
+    ask()
+    before = server.running()
+    os.kill(before.pid, signal.SIGKILL)
+    before._process.wait()
+    assert ask().outcome == "complete"
+    assert server.running().pid != before.pid
+    assert not before._directory.exists()
+
+
+def test_a_server_that_dies_in_a_stream_leaves_what_had_arrived() -> None:
+    pieces = []
+    for piece in ts.events("Tell me a very long story about a lighthouse keeper.", "local", temperature=0, seed=1):
+        pieces.append(piece.text)
+        if len(pieces) == 5:
+            os.kill(server.running().pid, signal.SIGKILL)
+    found = ts.transcripts.last()
+    assert found.outcome == "truncated"
+    assert found.error["type"] == "connection_lost"
+    assert found.text.startswith("".join(pieces[:5]))
+
+
+def test_a_stop_while_the_model_loads() -> None:
+    states = []
+
+    class Stopper(api._Queue):
+        def state(self, run, state, detail):
+            states.append(state)
+            if state == "starting":
+                run.stop("button")
+
+    import queue
+
+    run = api.start("Hi", "local", sinks=[Stopper(queue.SimpleQueue())])
+    transcript = run.wait()
+    assert (transcript.outcome, transcript.stop_cause) == ("stopped", "button")
+    assert "waiting" not in states
+    assert ask().outcome == "complete"
+
+
+@pytest.mark.parametrize("how", ["kill", "exit", "terminate"])
+def test_the_server_is_gone_soon_after_its_parent_however_that_ends(how: str) -> None:
+    program = """
+        import sys, os, signal
+        import tokenstream_magic as ts
+        from tokenstream_magic.local import server
+        ts.stream("Hi", "local", max_tokens=2)
+        running = server.running()
+        print(running.pid, running._directory, flush=True)
+        sys.stdin.readline()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    pid, directory = process.stdout.readline().split()
+    child = psutil.Process(int(pid))
+    assert child.is_running()
+    if how == "exit":
+        process.stdin.write("\n")
+        process.stdin.flush()
+    else:
+        process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    process.wait(20)
+    gone, alive = psutil.wait_procs([child], timeout=2)
+    assert not alive
+    process.stdin.close()
+    process.stdout.close()
+    assert not Path(directory).exists()
+
+
+def test_a_forked_copy_of_the_parent_does_not_keep_the_server_alive() -> None:
+    program = """
+        import os, sys, signal, time
+        import tokenstream_magic as ts
+        from tokenstream_magic.local import server
+        ts.stream("Hi", "local", max_tokens=2)
+        if os.fork() == 0:
+            os.close(1)
+            signal.pause()
+        print(server.running().pid, flush=True)
+        signal.pause()
+    """
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(process.stdout.readline()))
+    (copy,) = [p for p in psutil.Process(process.pid).children() if p.pid != child.pid]
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs([child], timeout=2)
+    copy.kill()
+    process.stdout.close()
+    assert not alive
+
+
+def test_keys_are_not_in_the_childs_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-canary")
+    monkeypatch.setenv("JUPYTER_TOKEN", "canary-token")
+    assert not [value for value in server._environment().values() if "canary" in value]
+
+
+def test_a_model_that_is_no_model_is_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(server.LocalModelError) as caught:
+        server.ensure(broken)
+    assert "did not start" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert server.running() is None

@@ -1,0 +1,175 @@
+"""The store: rows from the start, batches while it streams, and a killed process found again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from time import monotonic_ns
+
+import pytest
+
+import tokenstream_magic as ts
+from tokenstream_magic import api
+from tokenstream_magic.errors import BadRequest, StoreError
+from tokenstream_magic.mock.script import Script, words
+from tokenstream_magic.mock.server import MockServer
+from tokenstream_magic.transcripts.store import Store
+
+LOST_NS = 250_000_000
+
+
+def database() -> Path:
+    return Path(os.environ["TOKENSTREAM_DATABASE"])
+
+
+def test_a_transcript_comes_back_as_it_was(mock: MockServer) -> None:
+    mock.scripts["full"] = Script(words("An answer with words. \U0001f642"), reasoning=("Let", " me", " think"), gap=0.002)
+    sent = ts.stream("A question", "full", base_url=mock.base_url, temperature=0.5, system="Be brief", tag="kept", note="why")
+    found = ts.transcripts.get(sent.id)
+    same = "id model endpoint protocol prompt system messages options outcome text reasoning finish_reason usage tags note diagnostics"
+    for name in same.split():
+        assert getattr(found, name) == getattr(sent, name), name
+    assert found.timing == sent.timing
+    assert [s[:4] for s in found.timeline] == [s[:4] for s in sent.timeline]
+    assert found.timeline.moments() == sent.timeline.moments()
+    assert abs((found.created_at - sent.created_at).total_seconds()) < 0.001
+
+
+@pytest.mark.parametrize("script", ["hello", "cut", "error", "unauthorized", "no-finish"])
+def test_every_outcome_is_a_row(mock: MockServer, script: str) -> None:
+    sent = ts.stream("Hi", script, base_url=mock.base_url)
+    assert ts.transcripts.last().id == sent.id
+    assert ts.transcripts.last().outcome == sent.outcome != "running"
+
+
+def test_a_row_exists_while_the_stream_runs(mock: MockServer) -> None:
+    run = api.start("Hi", "endless", base_url=mock.base_url)
+    mock.wait_for(1)
+    assert ts.transcripts.last().outcome == "running"
+    run.stop()
+    run.wait()
+    assert ts.transcripts.last().outcome == "stopped"
+
+
+def test_finding(mock: MockServer) -> None:
+    for text in ("alpha", "beta", "gamma 100%"):
+        ts.stream(text, "hello", base_url=mock.base_url)
+    newest, _, oldest = ts.transcripts.recent()
+    assert ts.transcripts.get("last").id == newest.id
+    assert ts.transcripts.get("last~2").id == oldest.id
+    assert ts.transcripts.get(newest.id[:23].lower()).id == newest.id or len({t.id[:23] for t in ts.transcripts.recent()}) < 3
+    assert [t.prompt for t in ts.transcripts.search("BETA")] == ["beta"]
+    assert [t.prompt for t in ts.transcripts.search("100%")] == ["gamma 100%"]
+    assert [t.prompt for t in ts.transcripts.recent(status="failed")] == []
+    assert len(ts.transcripts.recent(model="127.0.0.1")) == 3
+    for wrong in ("last~3", "nothing!", "ZZZZ", "01"):
+        with pytest.raises(BadRequest):
+            ts.transcripts.get(wrong)
+
+
+def test_files_are_for_the_user_alone(mock: MockServer) -> None:
+    ts.stream("Hi", "hello", base_url=mock.base_url)
+    assert stat.S_IMODE(database().parent.stat().st_mode) == 0o700
+    for file in database().parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_pragmas_are_durable(mock: MockServer) -> None:
+    store = ts.transcripts.open_store()
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_a_store_that_cannot_be_written_is_told_once_and_the_stream_goes_on(
+    mock: MockServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no directory")
+    monkeypatch.setenv("TOKENSTREAM_DATABASE", str(tmp_path / "file" / "t.db"))
+    for _ in range(2):
+        assert ts.stream("Hi", "hello", base_url=mock.base_url).outcome == "complete"
+    assert len([r for r in caplog.records if "Runs are not saved" in r.message]) == 1
+
+
+def test_a_failing_commit_is_tried_again(mock: MockServer, caplog: pytest.LogCaptureFixture) -> None:
+    store = ts.transcripts.open_store()
+    blocker = sqlite3.connect(database(), isolation_level=None)
+    store._engine.dispose()
+    with store._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=50")
+    blocker.execute("ALTER TABLE batches RENAME TO elsewhere")
+    run = api.start("Hi", "story", base_url=mock.base_url)
+    transcript = run.wait()
+    store.writer.flush()
+    assert transcript.outcome == "complete"
+    blocker.execute("ALTER TABLE elsewhere RENAME TO batches")
+    blocker.close()
+    store.writer.close()
+    assert store.get(transcript.id).text == transcript.text
+    assert len([r for r in caplog.records if "not being saved" in r.message]) == 1
+
+
+def test_a_newer_database_is_refused_in_words(mock: MockServer) -> None:
+    ts.stream("Hi", "hello", base_url=mock.base_url)
+    ts.transcripts.open_store().close()
+    with sqlite3.connect(database()) as connection:
+        connection.execute("UPDATE schema_version SET version = 99")
+    with pytest.raises(StoreError, match="newer version"):
+        Store(f"sqlite:///{database()}")
+
+
+def test_something_that_is_no_database_is_said_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "notes.db"
+    file.write_bytes(b"these are notes, not a database, and long enough to be read as one" * 50)
+    with pytest.raises(StoreError) as caught:
+        Store(f"sqlite:///{file}")
+    assert "file is not a database" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert file.read_bytes().startswith(b"these are notes")
+
+
+@pytest.mark.parametrize("killed_after", [8, 25, 60])
+def test_a_killed_process_loses_at_most_a_quarter_of_a_second(mock: MockServer, killed_after: int) -> None:
+    mock.scripts["long"] = Script(tuple(f"{n} " for n in range(2000)), gap=0.01)
+    program = f"""
+        from tokenstream_magic import api
+        for piece in api.events("Hi", "long", base_url={mock.base_url!r}):
+            if piece.text == "{killed_after} ":
+                print("now", flush=True)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "now\n"
+    killed = monotonic_ns()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+    assert [t.outcome for t in ts.transcripts.recent()] == ["truncated"]
+    found = ts.transcripts.last()
+    numbers = [int(word) for word in found.text.split()]
+    assert numbers == list(range(len(numbers)))
+    due = len([at for at in mock.exchanges[0].sent if at < killed - LOST_NS])
+    assert len(numbers) >= due
+    assert len(found.timeline) >= len(numbers) - 1
+    assert found.stop_cause == "crash"
+    assert "kernel ended" in found.diagnostics[-1]
+    with sqlite3.connect(database()) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)
+
+
+def test_a_run_of_a_living_process_is_left_alone(mock: MockServer) -> None:
+    run = api.start("Hi", "endless", base_url=mock.base_url)
+    mock.wait_for(1)
+    ts.transcripts.open_store().writer.flush()
+    other = Store(f"sqlite:///{database()}")
+    assert other.get("last").outcome == "running"
+    other.close()
+    run.stop()
+    run.wait()
