@@ -1,9 +1,8 @@
-"""What all tests share: a store and a configuration of their own, a mock server, kernels of several versions."""
+"""What all tests share: a store and a configuration of their own, and a mock server."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,6 @@ from pathlib import Path
 import pytest
 
 from tokenstream_magic.mock.server import MockServer
-
-sys.path.insert(0, str(Path(__file__).parent / "kernel"))
-sys.path.insert(0, str(Path(__file__).parent / "browser"))
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-CACHE = REPOSITORY / ".cache"
 
 for name in list(os.environ):
     if name.endswith("_API_KEY") or name.lower().endswith("_proxy"):
@@ -42,18 +35,3 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def mock() -> Iterator[MockServer]:
     with MockServer() as server:
         yield server
-
-
-def ipykernel_path(version: str) -> str | None:
-    """A directory with that ipykernel, installed beside the others; None when it is the one of this environment."""
-    import ipykernel
-
-    if ipykernel.__version__ == version:
-        return None
-    target = CACHE / f"ipykernel-{version}"
-    if not (target / ".complete").exists():
-        wanted = [f"ipykernel=={version}", "nest-asyncio>=1.4"]
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(target), *wanted]
-        subprocess.run(command, check=True)
-        (target / ".complete").touch()
-    return str(target)

@@ -2,17 +2,18 @@
 
 /** A time in ms, with the unit a reader would choose. */
 export function duration(ms: number): string {
-  if (ms < 10) {
+  if (ms < 9.95) {
     return `${ms.toFixed(1)} ms`;
   }
-  if (ms < 1000) {
+  if (ms < 999.5) {
     return `${ms.toFixed(0)} ms`;
   }
-  if (ms < 60_000) {
-    return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+  if (ms < 59_950) {
+    return `${(ms / 1000).toFixed(ms < 9_995 ? 2 : 1)} s`;
   }
-  const minutes = Math.floor(ms / 60_000);
-  return `${minutes} min ${Math.floor((ms % 60_000) / 1000)} s`;
+  const seconds = Math.max(60, Math.floor(ms / 1000));
+  const minutes = Math.floor(seconds / 60);
+  return `${minutes} min ${seconds % 60} s`;
 }
 
 /** A running time, in tenths of a second. */

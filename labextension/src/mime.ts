@@ -16,7 +16,6 @@ export class TranscriptRenderer
   private view: StreamView;
   private stream: IStream | null = null;
   private modelId = '';
-  private saved: Record<string, unknown> = {};
   private settled = false;
 
   constructor(private options: IRenderMime.IRendererOptions) {
@@ -37,7 +36,6 @@ export class TranscriptRenderer
       this.view.settle({ ...data, about });
       return;
     }
-    this.saved = data;
     this.modelId = String((data.model_id as string | undefined) ?? '');
     this.bind();
     if (!this.stream) {
@@ -66,12 +64,7 @@ export class TranscriptRenderer
     if (!this.stream) {
       return;
     }
-    const { status } = this.stream.state;
     this.view.update(this.stream.state);
-    if (status === 'lost') {
-      this.saved = { ...this.saved, text: this.stream.state.text };
-      this.release();
-    }
   }
 
   private release(): void {

@@ -34,6 +34,7 @@ export class StreamModel extends WidgetModel implements IStream {
   state!: StreamState;
   changed!: Signal<IStream, void>;
   private roads!: StopRoads;
+  private syncing!: boolean;
 
   defaults(): Record<string, unknown> {
     return {
@@ -57,6 +58,7 @@ export class StreamModel extends WidgetModel implements IStream {
     super.initialize(attributes, options);
     this.changed = new Signal<IStream, void>(this);
     this.state = initial();
+    this.syncing = false;
     restore(this.state, attributes, performance.now());
     this.roads = new StopRoads(
       content => this.tell(content),
@@ -66,6 +68,7 @@ export class StreamModel extends WidgetModel implements IStream {
     );
     this.on('msg:custom', this.received, this);
     this.on('destroy', this.forget, this);
+    this.on('comm_live_update', this.connection, this);
     this.context?.saveState.connect(this.saving, this);
     streams.set(this.model_id, this);
     added.emit(this.model_id);
@@ -73,7 +76,7 @@ export class StreamModel extends WidgetModel implements IStream {
     if (this.state.bundle) {
       this.settleSoon();
     } else if (this.state.seq > 0) {
-      this.tell({ op: 'sync' });
+      this.resync();
     }
   }
 
@@ -81,6 +84,14 @@ export class StreamModel extends WidgetModel implements IStream {
   stop(): void {
     if (!isOver(this.state)) {
       this.roads.stop();
+    }
+  }
+
+  /** Asks for everything, once for a gap however many deltas follow it. */
+  private resync(): void {
+    if (!this.syncing) {
+      this.syncing = true;
+      this.tell({ op: 'sync' });
     }
   }
 
@@ -99,8 +110,11 @@ export class StreamModel extends WidgetModel implements IStream {
 
   private received(message: Message): void {
     const need = take(this.state, message, performance.now());
+    if (message.op === 'snapshot') {
+      this.syncing = false;
+    }
     if (need === 'sync') {
-      this.tell({ op: 'sync' });
+      this.resync();
     } else if (need === 'settle') {
       this.settleSoon();
     }
@@ -163,6 +177,16 @@ export class StreamModel extends WidgetModel implements IStream {
           visit(outputs!, index, output);
         }
       }
+    }
+  }
+
+  /** The kernel is gone, or came back: what has arrived stays either way. */
+  private connection(): void {
+    if (this.comm_live) {
+      this.resync();
+    } else if (!isOver(this.state) && !this.state.bundle) {
+      this.state.status = 'lost';
+      this.changed.emit();
     }
   }
 

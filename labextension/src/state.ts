@@ -84,7 +84,7 @@ export function take(state: StreamState, message: Message, now: number): Need {
       restore(state, message, now);
       return state.bundle ? 'settle' : 'nothing';
     case 'state':
-      if (!isOver(state)) {
+      if (!isOver(state) && state.status !== 'stopping') {
         state.status = textOf(message.state) || state.status;
         state.progress =
           message.state === 'fetching'
@@ -120,7 +120,11 @@ export function restore(state: StreamState, from: Message, now: number): void {
     state.reasoning = textOf(from.reasoning);
     state.seq = seq;
   }
-  state.status = textOf(from.status) || state.status;
+  const status = textOf(from.status);
+  const final = OUTCOMES.includes(status);
+  if (status && !isOver(state) && (final || state.status !== 'stopping')) {
+    state.status = status;
+  }
   const meta = (from.meta ?? {}) as Message;
   state.model = textOf(meta.model) || state.model;
   state.streamId = textOf(meta.stream_id) || state.streamId;

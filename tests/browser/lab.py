@@ -117,20 +117,44 @@ class Page:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         if kernel:
             self.page.wait_for_selector('.jp-NotebookPanel-toolbar [data-status="idle"]', timeout=60_000)
+            self._wait_for_keys()
         return self
+
+    def _wait_for_keys(self) -> None:
+        """JupyterLab takes its keys a while after it shows the notebook: until Escape leaves the editor, no key runs a cell."""
+        for _ in range(50):
+            self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+            try:
+                self.page.wait_for_selector(".jp-Notebook.jp-mod-editMode", timeout=2000)
+                self.page.keyboard.press("Escape")
+                self.page.wait_for_selector(".jp-Notebook.jp-mod-commandMode", timeout=500)
+            except Exception:  # not yet: Playwright's own timeout error
+                continue
+            return
+        raise RuntimeError("JupyterLab does not take keys")
 
     def cell(self, index: int) -> Any:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
 
     def run(self, index: int) -> None:
-        """Runs a cell, as a person would, and does not wait."""
-        self.cell(index).locator(".cm-content").first.click()
-        self.page.keyboard.press("Control+Enter")
+        """Runs a cell, as a person would, and does not wait for its end; presses again when the page was not ready for it."""
+        prompt = "i => document.querySelectorAll('.jp-Notebook .jp-Cell')[i].querySelector('.jp-InputPrompt').textContent"
+        before = self.page.evaluate(prompt, index)
+        for _ in range(10):
+            self.cell(index).locator(".cm-content").first.click()
+            self.page.wait_for_selector(".jp-Notebook.jp-mod-editMode")
+            self.page.keyboard.press("Control+Enter")
+            try:
+                self.page.wait_for_function(f"([i, before]) => ({prompt})(i) !== before", arg=[index, before], timeout=1500)
+            except Exception:  # Playwright's own timeout error
+                continue
+            return
+        raise RuntimeError(f"cell {index} did not run")
 
-    def run_done(self, index: int) -> None:
+    def run_done(self, index: int, timeout: float = 20_000) -> None:
         """Runs a cell and waits until its prompt shows a number."""
         self.run(index)
-        self.wait_done(index)
+        self.wait_done(index, timeout)
 
     def wait_done(self, index: int, timeout: float = 60_000) -> None:
         self.page.wait_for_function(

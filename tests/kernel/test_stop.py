@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import ipykernel_path
 from harness import Kernel, settled
+from support import ipykernel_path
 
 from tokenstream_magic.mock.server import MockServer
 

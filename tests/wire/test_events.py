@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -54,7 +56,7 @@ CHARACTERS = st.characters(blacklist_categories=["Cs"])
 def test_text_cut_between_any_two_code_units_comes_back_whole(text, cuts):
     units = text.encode("utf-16-le")
     edges = [0, *sorted(min(2 * cut, len(units)) for cut in cuts), len(units)]
-    pieces, rest = joined(*[units[a:b].decode("utf-16-le", "surrogatepass") for a, b in zip(edges, edges[1:])])
+    pieces, rest = joined(*[units[a:b].decode("utf-16-le", "surrogatepass") for a, b in pairwise(edges)])
     assert "".join(pieces) + rest == text
 
 

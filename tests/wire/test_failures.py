@@ -19,9 +19,20 @@ SHAPES = {
         {"error": {"code": 499, "message": "The operation was cancelled.", "status": "CANCELLED"}},
         Failure("The operation was cancelled.", "CANCELLED", 499, 499),
     ),
-    "google, wrapped in a list": ([{"error": {"message": "quota", "status": "RESOURCE_EXHAUSTED"}}], Failure("quota", "RESOURCE_EXHAUSTED")),
+    "google, wrapped in a list": (
+        [{"error": {"message": "quota", "status": "RESOURCE_EXHAUSTED"}}],
+        Failure("quota", "RESOURCE_EXHAUSTED"),
+    ),
     "groq, a failed tool": (
-        {"error": {"message": "no tool", "type": "invalid_request_error", "code": "tool_use_failed", "failed_generation": "x", "status_code": 400}},
+        {
+            "error": {
+                "message": "no tool",
+                "type": "invalid_request_error",
+                "code": "tool_use_failed",
+                "failed_generation": "x",
+                "status_code": 400,
+            }
+        },
         Failure("no tool", "invalid_request_error", 400, "tool_use_failed"),
     ),
     "groq, only what failed": ({"error": {"failed_generation": "<f>"}}, Failure("<f>")),
@@ -40,7 +51,10 @@ SHAPES = {
         {"error": {"type": "error", "error": {"type": "api_error", "message": "Internal"}}},
         Failure("Internal", "api_error"),
     ),
-    "responses, flat": ({"type": "error", "code": "server_error", "message": "sorry"}, Failure("sorry", "server_error", None, "server_error")),
+    "responses, flat": (
+        {"type": "error", "code": "server_error", "message": "sorry"},
+        Failure("sorry", "server_error", None, "server_error"),
+    ),
     "mistral": ({"object": "error", "message": {"detail": ["x"]}, "type": "invalid"}, Failure('{"detail": ["x"]}', "invalid")),
     "error_message": ({"error_message": "no", "error_type": "quota"}, Failure("no", "quota")),
     "openrouter, in a choice": ({"choices": [{"error": {"code": 502, "message": "gone"}}]}, Failure("gone", "502", 502, 502)),
@@ -63,7 +77,13 @@ def test_every_shape_of_error_is_found(name):
     "message",
     [
         *(None, 5, "error", [], ["error"], [[{"error": "x"}]], {}, {"error": None}, {"error": ""}, {"error": False}),
-        *({"choices": []}, {"choices": [{"delta": {"content": "error"}}]}, {"choices": [None]}, {"x_groq": {"error": None}}, {"type": "ping"}),
+        *(
+            {"choices": []},
+            {"choices": [{"delta": {"content": "error"}}]},
+            {"choices": [None]},
+            {"x_groq": {"error": None}},
+            {"type": "ping"},
+        ),
         *({"error_message": None}, {"object": "chat.completion.chunk"}, {"choices": [{"error": None}]}),
     ],
 )
@@ -72,7 +92,13 @@ def test_what_is_no_error_is_none(message):
 
 
 @pytest.mark.parametrize(
-    "text", [' {"error": {"message": "boom"}} ', '[{"error": {"message": "boom"}}]', '{\n "error": {\n  "message": "boom" }\n}\n', '{"detail": "boom"}']
+    "text",
+    [
+        ' {"error": {"message": "boom"}} ',
+        '[{"error": {"message": "boom"}}]',
+        '{\n "error": {\n  "message": "boom" }\n}\n',
+        '{"detail": "boom"}',
+    ],
 )
 def test_an_error_is_found_in_a_text(text):
     assert failure_of_text(text).message == "boom"
@@ -97,7 +123,9 @@ def test_an_error_without_a_body_is_its_status():
 
 def test_a_json_error_keeps_its_words_and_the_status_of_the_response():
     body = json.dumps({"error": {"message": "Incorrect API key", "type": "invalid_request_error", "code": "invalid_api_key"}})
-    assert failure_of_response(401, "application/json", body) == Failure("Incorrect API key", "invalid_request_error", 401, "invalid_api_key")
+    assert failure_of_response(401, "application/json", body) == Failure(
+        "Incorrect API key", "invalid_request_error", 401, "invalid_api_key"
+    )
 
 
 def test_the_status_of_the_response_wins_over_one_in_the_body():

@@ -1,13 +1,13 @@
 """The event stream rules: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import httpx
 import pytest
 from httpx_sse import EventSource
 from hypothesis import example, given, settings, strategies as st
 
-from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Frame, FramingError, Stray
+from tokenstream_magic.wire.framing import EventStreamFraming, Frame, FramingError
 
 BOM = b"\xef\xbb\xbf"
 ENDINGS = (b"\n", b"\r", b"\r\n")
@@ -50,7 +50,7 @@ def test_a_byte_order_mark_after_the_start_stays_in_the_data():
     assert pieces_of(b"data: a\n\n", b"data: " + BOM + b"b\n\n") == [frame("a"), frame("\ufeffb")]
 
 
-MIXTURES = [mixture for mixture in product(ENDINGS, repeat=3) if (b"\r", b"\n") not in zip(mixture, mixture[1:])]
+MIXTURES = [mixture for mixture in product(ENDINGS, repeat=3) if (b"\r", b"\n") not in pairwise(mixture)]
 
 
 @pytest.mark.parametrize(("first", "second", "third"), [pytest.param(*m, id=repr(m)) for m in MIXTURES])
@@ -89,7 +89,8 @@ def test_lines_of_data_are_joined_by_a_newline():
 
 
 @pytest.mark.parametrize(
-    ("line", "data"), [(b"data:a", "a"), (b"data: a", "a"), (b"data:  a", " a"), (b"data:\ta", "\ta"), (b"data: a ", "a "), (b"data::a", ":a")]
+    ("line", "data"),
+    [(b"data:a", "a"), (b"data: a", "a"), (b"data:  a", " a"), (b"data:\ta", "\ta"), (b"data: a ", "a "), (b"data::a", ":a")],
 )
 def test_one_space_after_the_colon_is_dropped_and_no_more(line, data):
     assert pieces_of(line + b"\n\n") == [frame(data)]
@@ -227,7 +228,7 @@ BODIES = st.lists(st.sampled_from(TOKENS), max_size=25).map(b"".join)
 @example(BOM + b"data: a\r\n\r\n", [1, 2, 11, 12, 13, 14])
 def test_any_chunking_of_any_body_gives_the_same_pieces(body, cuts):
     edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    assert pieces_of(*[body[a:b] for a, b in zip(edges, edges[1:])]) == pieces_of(body)
+    assert pieces_of(*[body[a:b] for a, b in pairwise(edges)]) == pieces_of(body)
 
 
 @settings(max_examples=100, deadline=None)

@@ -94,7 +94,8 @@ def test_text_arrives_on_its_choice():
 
 
 @pytest.mark.parametrize(
-    "delta", [{"reasoning_content": "hm"}, {"reasoning": "hm"}, {"reasoning": {"content": "hm"}}, {"reasoning_content": "hm", "content": None}]
+    "delta",
+    [{"reasoning_content": "hm"}, {"reasoning": "hm"}, {"reasoning": {"content": "hm"}}, {"reasoning_content": "hm", "content": None}],
 )
 def test_every_spelling_of_reasoning_is_read(delta):
     assert decoded(chunk(delta)) == [Reasoning("hm")]
@@ -145,7 +146,11 @@ def test_usage_that_says_little_leaves_the_rest_unknown():
 
 
 def test_usage_on_a_chunk_with_text_comes_after_the_text():
-    assert decoded(chunk({"content": "a"}, "stop", usage={"completion_tokens": 1})) == [Text("a"), Finish("stop"), Usage(None, 1, None, None)]
+    assert decoded(chunk({"content": "a"}, "stop", usage={"completion_tokens": 1})) == [
+        Text("a"),
+        Finish("stop"),
+        Usage(None, 1, None, None),
+    ]
 
 
 def test_the_servers_own_figures_are_kept_as_sent():
@@ -161,7 +166,12 @@ def test_prompt_progress_is_progress():
 
 
 def test_a_finish_reason_that_is_repeated_finishes_once():
-    assert decoded(chunk({"content": "a"}, "stop"), chunk({}, "stop"), chunk({}, "length")) == [Text("a"), Finish("stop"), KeepAlive(), KeepAlive()]
+    assert decoded(chunk({"content": "a"}, "stop"), chunk({}, "stop"), chunk({}, "length")) == [
+        Text("a"),
+        Finish("stop"),
+        KeepAlive(),
+        KeepAlive(),
+    ]
 
 
 def test_an_empty_finish_reason_is_none():
@@ -185,7 +195,8 @@ def test_an_unfinished_event_with_an_error_behind_it_gives_both():
 
 
 @pytest.mark.parametrize(
-    ("data", "name"), [("{", "undecodable frame"), ("hello", "undecodable frame"), ("5", "int"), ("null", "NoneType"), ('{"object": "new"}', "new")]
+    ("data", "name"),
+    [("{", "undecodable frame"), ("hello", "undecodable frame"), ("5", "int"), ("null", "NoneType"), ('{"object": "new"}', "new")],
 )
 def test_unknown_shapes_are_counted_by_name_and_end_nothing(data, name):
     decoder = Decoder()

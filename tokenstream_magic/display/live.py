@@ -28,6 +28,8 @@ MODULE_VERSION = "^0.1.0"
 PROGRESS_SECONDS = 0.1
 KEPT_OPEN = 16
 
+_SHOWN = {"text": "text", "refusal": "text", "reasoning": "reasoning"}  # channel -> where a page shows it
+
 _pump = Pump()
 _unacknowledged: list[StreamModel] = []
 
@@ -146,8 +148,8 @@ class LiveView:
             text = "".join(texts)
             with self._lock:
                 self._seq += 1
-                if choice == 0 and channel in self._sent:
-                    self._sent[channel].append(text)
+                if choice == 0 and channel in _SHOWN:
+                    self._sent[_SHOWN[channel]].append(text)
                 message: dict[str, Any] = {"op": "append", "seq": self._seq, "channel": channel, "text": text}
             if choice:
                 message["choice"] = choice

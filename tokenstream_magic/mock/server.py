@@ -46,10 +46,11 @@ class MockServer:
         self._arrived = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", port))
-        self.port: int = self._server.sockets[0].getsockname()[1]
         self._thread = threading.Thread(target=self._loop.run_forever, name="tokenstream-mock", daemon=True)
         self._thread.start()
+        starting = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", port), self._loop)
+        self._server = starting.result(10)
+        self.port: int = self._server.sockets[0].getsockname()[1]
 
     @property
     def base_url(self) -> str:

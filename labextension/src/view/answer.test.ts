@@ -76,7 +76,7 @@ describe('the text shown', () => {
     for (const block of sealed) {
       expect(block.length).toBeLessThanOrEqual(LONGEST);
       expect(block.length).toBeGreaterThanOrEqual(BLOCK);
-      expect(block.endsWith('\n') || block.length === LONGEST).toBe(true);
+      expect(block.endsWith('\n') || block.length >= LONGEST - 1).toBe(true);
     }
   });
 
@@ -164,8 +164,7 @@ describe('a sealed block', () => {
     expect(blocks(answer)).toEqual(['x'.repeat(BLOCK + 50) + 'y\n', 'next']);
   });
 
-  // BUG: a cut in the middle of a surrogate pair shows two replacement characters.
-  it.fails('never ends within a character', () => {
+  it('never ends within a character', () => {
     const answer = new Answer();
     answer.update('a' + '😀'.repeat(LONGEST));
     expect(answer.node.children.length).toBeGreaterThan(1);
@@ -188,6 +187,13 @@ describe('text that does not go on from what is shown', () => {
     expect(answer.node.textContent).toBe(second);
   });
 
+  it('is drawn anew when it is the beginning of what is shown', () => {
+    const answer = new Answer();
+    answer.update(lines(2000));
+    answer.update(lines(20));
+    expect(blocks(answer)).toEqual([lines(20)]);
+  });
+
   it('is drawn anew over many blocks, and grows from there', () => {
     const answer = new Answer();
     answer.update(lines(2000));
@@ -196,8 +202,7 @@ describe('text that does not go on from what is shown', () => {
     expect(blocks(answer)).toEqual(['instead, this']);
   });
 
-  // BUG: only the first 64 characters and the length are compared.
-  it.fails.each([
+  it.each([
     ['as long', '-'],
     ['longer', '- and more']
   ])('is drawn anew when it differs late and is %s', (_, end) => {
@@ -268,6 +273,14 @@ describe('the box', () => {
       answer.update('x'.repeat(length));
       expect(answer.node.scrollTop).toBe(300);
     }
+  });
+
+  it('does not move when nothing came', () => {
+    const answer = box();
+    answer.update('x'.repeat(1000));
+    answer.node.scrollTop = 890;
+    answer.update('x'.repeat(1000));
+    expect(answer.node.scrollTop).toBe(890);
   });
 
   it('follows again when the reader is back at the end', () => {

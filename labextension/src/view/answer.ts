@@ -11,8 +11,7 @@ const NEAR_BOTTOM_PX = 24;
 /** A box of text that grows at its end. */
 export class Answer {
   readonly node = element('div', 'ts-Answer');
-  private shown = 0;
-  private head = '';
+  private last = '';
   private tail: Text | null = null;
 
   constructor() {
@@ -21,16 +20,15 @@ export class Answer {
 
   /** Shows `text`, which normally begins with what is shown already; if it does not, it is drawn anew. */
   update(text: string): void {
-    if (text.length < this.shown || !text.startsWith(this.head)) {
-      this.clear();
-    }
-    if (text.length === this.shown) {
+    if (text === this.last) {
       return;
     }
     const follow = this.isAtBottom();
-    this.append(text.slice(this.shown));
-    this.shown = text.length;
-    this.head = text.slice(0, 64);
+    if (!text.startsWith(this.last)) {
+      this.clear();
+    }
+    this.append(text.slice(this.last.length));
+    this.last = text;
     if (follow) {
       this.node.scrollTop = this.node.scrollHeight;
     }
@@ -45,8 +43,7 @@ export class Answer {
   private clear(): void {
     this.node.replaceChildren();
     this.tail = null;
-    this.shown = 0;
-    this.head = '';
+    this.last = '';
   }
 
   private append(more: string): void {
@@ -75,12 +72,16 @@ export class Answer {
 export function split(text: string, room: number): [string, string] {
   const most = Math.max(1, room + 3 * BLOCK);
   const end = text.indexOf('\n', Math.max(0, room));
-  const cut = end >= 0 ? Math.min(end + 1, most) : most;
+  let cut = end >= 0 ? Math.min(end + 1, most) : most;
+  if (cut < text.length && cut > 1 && /[\ud800-\udbff]/.test(text[cut - 1])) {
+    cut--;
+  }
   return [text.slice(0, cut), text.slice(cut)];
 }
 
 function isFull(text: string): boolean {
   return (
-    (text.length >= BLOCK && text.endsWith('\n')) || text.length >= 4 * BLOCK
+    (text.length >= BLOCK && text.endsWith('\n')) ||
+    text.length >= 4 * BLOCK - 1
   );
 }

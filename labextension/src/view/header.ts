@@ -5,7 +5,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 
 import { duration, rate, running } from '../format';
-import type { StreamState } from '../state';
+import { StreamState, isOver } from '../state';
 import { element, setText } from './elements';
 import type { ISettled } from './settled';
 
@@ -52,8 +52,12 @@ export class Header {
       'Close the connection and keep what has arrived'
     );
     this.button.addEventListener('click', () => {
+      if (this.pressed) {
+        return;
+      }
       this.pressed = true;
-      this.button.disabled = true;
+      // not `disabled`: that would throw the keyboard focus to the top of the page
+      this.button.setAttribute('aria-disabled', 'true');
       setText(this.words, this.say('stopping…'));
       stop();
     });
@@ -65,7 +69,7 @@ export class Header {
 
   /** A running stream; `now` is the page's clock in ms. */
   live(state: StreamState, now: number): void {
-    this.button.hidden = state.status === 'lost';
+    this.button.hidden = state.status === 'lost' || isOver(state);
     this.node.dataset.state = state.status;
     setText(this.model, state.model);
     setText(this.symbol, SYMBOLS[state.status] ?? '●');
@@ -110,7 +114,10 @@ export class Header {
   }
 
   private liveWords(state: StreamState, waited: number): string {
-    if (this.pressed || state.status === 'stopping') {
+    if (
+      state.status === 'stopping' ||
+      (this.pressed && state.status !== 'lost' && !isOver(state))
+    ) {
       return this.say('stopping…');
     }
     switch (state.status) {
@@ -250,7 +257,11 @@ export class Header {
       let node = this.figures.children[index] as HTMLElement | undefined;
       if (!node) {
         node = element('span', 'ts-Figure');
-        node.append(element('span', 'ts-Value'), element('span', 'ts-Name'));
+        node.append(
+          element('span', 'ts-Value'),
+          ' ',
+          element('span', 'ts-Name')
+        );
         this.figures.appendChild(node);
       }
       setText(node.children[0] as HTMLElement, figure.value);

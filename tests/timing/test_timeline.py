@@ -1,0 +1,143 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tokenstream_magic.timing.timeline import CHANNELS, Stamp, Timeline, unpack
+
+MS = 1_000_000
+EVENT = st.tuples(st.integers(0, 10**11), st.integers(0, len(CHANNELS) - 1), st.integers(0, 2**32 - 1), st.booleans(), st.integers(0, 15))
+
+
+def timeline(events, requested=5_000):
+    """A timeline of events: (ns since the one before, channel, characters, whether it came with the read before, choice)."""
+    made, at, read = Timeline(requested=requested), requested, -1
+    for gap, channel, characters, same, choice in events:
+        at += gap
+        read += not same or read < 0
+        made.add(at, channel, characters, read, choice)
+    made.reads = read + 1
+    return made
+
+
+TIMELINES = st.lists(EVENT, max_size=30).map(timeline)
+
+
+def test_stamps_count_from_the_request():
+    made = Timeline(requested=100)
+    made.add(150, CHANNELS.index("reasoning"), 3, 4)
+    made.add(150, CHANNELS.index("text"), 2, 4, 1)
+    made.add(400, CHANNELS.index("tool"), 0, 9)
+    assert list(made) == [Stamp(50, "reasoning", 3, 0, 0), Stamp(50, "text", 2, 0, 1), Stamp(300, "tool", 0, 1, 0)]
+    assert (len(made), made.first, made.last, made.gaps()) == (3, 150, 400, [0, 250])
+
+
+def test_without_a_request_stamps_count_from_the_first_content():
+    made = Timeline()
+    made.add(150, 0, 1, 0)
+    made.add(170, 0, 1, 1)
+    assert [stamp.offset_ns for stamp in made] == [0, 20]
+
+
+def test_an_empty_timeline_knows_nothing():
+    made = Timeline()
+    assert (len(made), list(made), made.first, made.last, made.gaps(), made.origin, made.pack()) == (0, [], None, None, [], 0, b"")
+    assert set(made.moments().values()) == {None}
+
+
+def test_the_first_content_is_found_on_each_channel():
+    made = timeline([(10, 1, 1, False, 0), (10, 0, 1, False, 3), (10, 0, 1, False, 0)], requested=0)
+    assert [made.first_on(channel) for channel in range(4)] == [20, 10, None, None]
+
+
+def test_choices_beyond_the_fifteenth_share_a_number():
+    made = Timeline(requested=0)
+    for choice in (15, 16, 1000):
+        made.add(1, 3, 1, 0, choice)
+    assert [(stamp.choice, stamp.channel) for stamp in made] == [(15, "tool")] * 3
+
+
+def test_moments_are_milliseconds_from_the_request_to_a_microsecond():
+    made = Timeline(requested=1000, connected=1000, first_byte=2_501_499, closed=1000 + 3 * MS)
+    moments = made.moments()
+    assert (moments["connected"], moments["first_byte"], moments["closed"]) == (0, 2.5, 3)
+    assert moments["finished"] is None
+    assert "requested" not in moments
+
+
+def test_a_dictionary_of_a_timeline_adds_up_to_the_microsecond():
+    made = timeline([(1_700, 0, 1, False, 0), (1_700, 1, 2, True, 0), (1_700, 0, 3, False, 1)], requested=0)
+    whole = made.as_dict()
+    assert whole["delta_us"] == [1, 2, 2]
+    assert whole["characters"] == [1, 2, 3]
+    assert len(whole["flags"]) == 3
+    assert whole["reads"] == 2
+
+
+@settings(deadline=None)
+@given(TIMELINES)
+def test_a_packed_timeline_comes_back_the_same(made):
+    back = unpack(made.pack())
+    assert list(back) == list(made)
+    assert (back.requested, back.reads, len(back)) == (0, made.reads, len(made))
+    assert back.pack() == made.pack()
+
+
+@settings(deadline=None)
+@given(TIMELINES, st.lists(st.integers(0, 30), max_size=5))
+def test_packs_of_parts_put_end_to_end_are_the_pack_of_the_whole(made, cuts):
+    edges = [0, *sorted(min(cut, len(made)) for cut in cuts), len(made)]
+    assert b"".join(made.pack(start, stop) for start, stop in pairwise(edges)) == made.pack()
+
+
+def test_a_pack_may_be_continued_while_the_stream_goes_on():
+    made = timeline([(10, 0, 1, False, 0)])
+    first = made.pack()
+    made.add(9_000, 0, 5, 1)
+    assert unpack(first + made.pack(1)).gaps() == made.gaps()
+
+
+@given(st.lists(st.tuples(st.integers(5 * MS, 15 * MS), st.integers(1, 127)), min_size=1, max_size=60))
+def test_an_event_takes_at_most_six_bytes_at_the_usual_speed(events):
+    made = timeline([(gap, 0, characters, False, 0) for gap, characters in events])
+    assert len(made.pack()) <= 6 * len(events)
+
+
+def test_a_long_wait_for_the_first_token_costs_one_event_only():
+    made = timeline([(30_000 * MS, 0, 4, False, 0)] + [(10 * MS, 0, 4, False, 0)] * 999)
+    assert len(made.pack()) <= 6 * 1000 + 2
+
+
+GOOD = timeline([(10 * MS, 0, 4, False, 0)] * 2).pack()
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        *(b"\x80", b"\x80\x01", b"\x80\x81", GOOD[:-1], GOOD[:-3], GOOD + b"\x00", GOOD + b"\x00\x01"),
+        b"\x80\x01" + b"\xff" * 20,
+        b"\x80\x01" + b"\xff" * 9 + b"\x7f",
+        b"\x80" + b"\xff" * 5 + b"\x01\x01",
+        b"\x80\x01\xff\xff\xff\xff\xff\xff\xff\xff\x7f" * 2,
+        b"\x84\x01\x01",
+        b"\x87\x01\x01",
+    ],
+    ids=[
+        *("flags alone", "no offset", "open characters", "cut", "cut in an offset", "flags behind", "half an event behind"),
+        *("endless offset", "offset of 70 bits", "characters of 36 bits", "offsets that add up to 64 bits", "channel 4", "channel 7"),
+    ],
+)
+def test_a_damaged_pack_raises_a_value_error(packed):
+    with pytest.raises(ValueError, match="damaged"):
+        unpack(packed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40))
+def test_any_bytes_are_a_timeline_or_a_value_error(packed):
+    try:
+        made = unpack(packed)
+    except ValueError:
+        return
+    assert len(list(made)) == len(made)
+    assert len(made.as_dict()["delta_us"]) == len(made)
