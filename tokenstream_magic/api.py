@@ -24,6 +24,7 @@ from tokenstream_magic.errors import BadRequest, KeyRefused, StoreError, Tokenst
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, Limits, Plan, Report, Run, Sink
+from tokenstream_magic.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,9 @@ def prepare(
     for option_name in options:
         if option_name.lower() in _FORBIDDEN:
             raise KeyRefused("A key does not go into the request.", "Put it in an environment variable and name it: --api-key-env NAME.")
-    limits = Limits(_positive("timeout", timeout), _positive("idle-timeout", idle_timeout), _positive("time-limit", time_limit), token_limit)
+    limits = Limits(
+        _positive("timeout", timeout), _positive("idle-timeout", idle_timeout), _positive("time-limit", time_limit), token_limit
+    )
     if token_limit is not None and token_limit < 1:
         raise BadRequest("--token-limit is a whole number from 1 up.")
     starter = _start_local if endpoint.starts == "local" else None
@@ -173,8 +176,6 @@ def prepare(
 
 def describe(plan: Plan, asked: Prompt) -> Transcript:
     """The transcript of a run that is about to start."""
-    from tokenstream_magic import __version__
-
     endpoint = plan.endpoint
     return Transcript(
         model=endpoint.name if plan.model == endpoint.model else f"{endpoint.name}/{plan.model}",
@@ -193,8 +194,6 @@ def describe(plan: Plan, asked: Prompt) -> Transcript:
 
 def refused(error: TokenstreamError, model: str | None, text: str) -> Transcript:
     """The transcript of a request that could not be made: outcome ``failed``, and the reason."""
-    from tokenstream_magic import __version__
-
     return Transcript(
         model=model or catalog.DEFAULT_MODEL,
         prompt=text,

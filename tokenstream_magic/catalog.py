@@ -30,7 +30,7 @@ DEFAULT_MODEL = "local"
 LOCAL_ORIGIN = "http://local"
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_KNOWN_KEYS = {"protocol", "base_url", "api_key_env", "model", "options"}
+_KNOWN_KEYS: dict[str, type] = {"protocol": str, "base_url": str, "api_key_env": str, "model": str, "options": dict}
 
 
 class Secret:
@@ -147,18 +147,18 @@ def configuration() -> Configuration:
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, changed: int) -> Configuration:
+def _read(path: Path, changed: int) -> Configuration:  # noqa: ARG001 - part of the key: a changed file is read again
     try:
         with path.open("rb") as file:
             loaded = tomllib.load(file)
     except (OSError, ValueError) as error:
         raise BadRequest(f"{path} cannot be read: {error}.") from None
-    endpoints = {}
-    for name, table in loaded.get("endpoints", {}).items():
-        endpoints[name] = _endpoint_of(path, name, table)
-    aliases = loaded.get("aliases", {})
-    if not all(isinstance(target, str) for target in aliases.values()):
-        raise BadRequest(f"{path}: an alias is a name for one model, written as text.")
+    tables, aliases = loaded.get("endpoints", {}), loaded.get("aliases", {})
+    if not isinstance(tables, dict):
+        raise BadRequest(f"{path}: an endpoint is a table.", "Example: [endpoints.lab].")
+    if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
+        raise BadRequest(f"{path}: an alias is a name for one model, written as text.", 'Example: [aliases] fast = "local".')
+    endpoints = {name: _endpoint_of(path, name, table) for name, table in tables.items()}
     return Configuration(endpoints, aliases)
 
 
@@ -166,17 +166,26 @@ def _endpoint_of(path: Path, name: str, table: Any) -> Endpoint:
     where = f"{path}: [endpoints.{name}]"
     if not isinstance(table, dict) or not isinstance(table.get("base_url"), str):
         raise BadRequest(f'{where} needs a base_url, for example base_url = "https://llm.example.org/v1".')
-    for key in table:
+    for key, value in table.items():
         if key == "api_key":
             raise BadRequest(f"{where} holds a literal key.", 'Put it in an environment variable: api_key_env = "NAME".')
         if key not in _KNOWN_KEYS:
             raise BadRequest(f"{where} has an unknown key {key!r}.", f"Known: {', '.join(sorted(_KNOWN_KEYS))}.")
+        if not isinstance(value, _KNOWN_KEYS[key]):
+            raise BadRequest(f"{where}: {key} is {'a table' if key == 'options' else 'text'}.")
+    variable = table.get("api_key_env")
+    if variable is not None and not _VARIABLE.fullmatch(variable):  # perhaps a key: it is not repeated
+        raise BadRequest(f"{where}: api_key_env is the name of an environment variable, not a key.", 'Example: "LAB_KEY".')
+    try:
+        protocol, base_url = check_protocol(table.get("protocol", "openai-chat")), check_base_url(table["base_url"])
+    except (BadRequest, KeyRefused) as error:
+        raise BadRequest(f"{where}: {error.message}", error.hint) from None
     return Endpoint(
         name,
-        protocol=check_protocol(table.get("protocol", "openai-chat")),
-        base_url=check_base_url(table["base_url"]),
-        api_key_env=table.get("api_key_env"),
-        needs_key="api_key_env" in table,
+        protocol=protocol,
+        base_url=base_url,
+        api_key_env=variable,
+        needs_key=variable is not None,
         model=table.get("model"),
         body=table.get("options", {}),
     )
@@ -230,7 +239,7 @@ def _named(model: str, known: Configuration) -> tuple[Endpoint, str]:
             if not name:
                 raise BadRequest(f"{head} needs the name of a model.", f"Write it behind a slash: {head}/MODEL.")
             return endpoint, name
-    close = get_close_matches(model.split("/")[0], [*table, *known.aliases], n=1)
+    close = get_close_matches(model.split("/", maxsplit=1)[0], [*table, *known.aliases], n=1)
     meant = f"Did you mean {close[0]}? " if close else ""
     raise BadRequest(
         f"There is no model {model!r}.",
@@ -239,21 +248,20 @@ def _named(model: str, known: Configuration) -> tuple[Endpoint, str]:
 
 
 def _on_the_line(base_url: str, protocol: str | None, api_key_env: str | None, known: Configuration) -> Endpoint:
+    """An endpoint a cell names by its address; without a variable it gets the key the user configured for that origin."""
     url = check_base_url(base_url)
     endpoint = Endpoint(urlsplit(url).hostname or url, protocol=check_protocol(protocol or "openai-chat"), base_url=url)
-    for configured in known.endpoints.values():
-        if configured.origin == endpoint.origin and configured.api_key_env in (api_key_env, None if api_key_env else configured.api_key_env):
-            return replace(endpoint, api_key_env=configured.api_key_env, needs_key=configured.needs_key)
-    return _with_key_variable(endpoint, api_key_env, known) if api_key_env else endpoint
+    if api_key_env:
+        return _with_key_variable(endpoint, api_key_env, known)
+    here = [configured for configured in known.endpoints.values() if configured.origin == endpoint.origin and configured.api_key_env]
+    return replace(endpoint, api_key_env=here[0].api_key_env, needs_key=True) if here else endpoint
 
 
 def _with_key_variable(endpoint: Endpoint, variable: str, known: Configuration) -> Endpoint:
     """``endpoint`` with the key of an environment variable a cell named, if that key may go there."""
     bound = {e.origin for e in (*BUILT_IN.values(), *known.endpoints.values()) if e.api_key_env == variable}
     if not _VARIABLE.fullmatch(variable) and variable not in os.environ:  # perhaps a key: it is not repeated
-        raise KeyRefused(
-            "--api-key-env takes the name of an environment variable, not a key.", "Example: --api-key-env OPENAI_API_KEY."
-        )
+        raise KeyRefused("--api-key-env takes the name of an environment variable, not a key.", "Example: --api-key-env OPENAI_API_KEY.")
     host = urlsplit(endpoint.base_url).hostname or ""
     allowed = endpoint.origin in bound or (not bound and host in LOOPBACK)
     if not allowed:
@@ -281,19 +289,26 @@ def _with_key(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
 
 
 def check_base_url(url: str) -> str:
-    """``url`` without a trailing slash. Raises BadRequest unless it is a plain http(s) address without a key in it."""
-    parts = urlsplit(url.strip())
+    """``url`` without a trailing slash. Raises BadRequest unless it is a plain http(s) address without a key in it.
+
+    What is refused is not repeated: it may hold a key.
+    """
+    example = "Example: http://localhost:8080/v1."
+    url = url.strip()
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise BadRequest("The base URL holds characters that belong in no address.", example)
     try:
-        parts.port  # noqa: B018 - the property raises on a port that is no number
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
     except ValueError:
-        raise BadRequest("The port in the base URL is no number.", "Example: http://localhost:8080/v1.") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRequest(f"{url!r} is no base URL.", "It starts with http:// or https://, for example http://localhost:8080/v1.")
-    if parts.username or parts.password or parts.query or parts.fragment:
+        raise BadRequest("The host or port of the base URL is wrong.", example) from None
+    if parts.username or parts.password or parts.query or parts.fragment or "@" in parts.netloc or "?" in url:
         raise KeyRefused(
             "A base URL carries no user, password or query.", "Put a key in an environment variable and name it: --api-key-env NAME."
         )
-    return url.strip().rstrip("/")
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise BadRequest("The base URL is no http:// or https:// address.", example)
+    return url.rstrip("/")
 
 
 def check_protocol(name: str) -> str:
@@ -306,8 +321,7 @@ def check_protocol(name: str) -> str:
 def origin_of(url: str) -> str:
     """Scheme, host and port of a URL, in one spelling: lower case, default port left out."""
     parts = urlsplit(url)
-    port = parts.port
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    host = (parts.hostname or "").rstrip(".")
+    host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != default else "")
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, default) else "")

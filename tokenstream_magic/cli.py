@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenstream_magic import __version__
 from tokenstream_magic.errors import BadRequest, TokenstreamError
+from tokenstream_magic.version import __version__
 
 OK, USAGE, TRUNCATED, FAILED = 0, 2, 3, 4
 

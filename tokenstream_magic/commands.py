@@ -8,13 +8,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from tokenstream_magic import __version__, api, catalog, prompt as prompts
+from tokenstream_magic import api, catalog, prompt as prompts
 from tokenstream_magic.display import listing, views
 from tokenstream_magic.errors import MASK, BadRequest, TokenstreamError, one_line
 from tokenstream_magic.flags import EXAMPLE, Parser, parse_stream, split, stream_parser
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
+from tokenstream_magic.version import __version__
 
 STREAM_HELP = """%stream models          the endpoints, and which of them are ready
 %stream default MODEL   use MODEL when a cell names none

@@ -62,4 +62,3 @@ def _print(output: Any) -> None:
     print(output["data"]["text/plain"])
     figures = [f"{name} {timing[name]}" for name in _SHOWN if timing.get(name) is not None]
     print("    " + ", ".join(figures) + "\n" if figures else "")
-

@@ -31,7 +31,15 @@ def stream_parser(prog: str = "%%stream") -> Parser:
     add("model_name", nargs="?", metavar="MODEL", help="endpoint/model or an alias, for example local or openai/MODEL")
     add("-m", "--model", help="the same as MODEL")
     add("-s", "--system", help="system prompt")
-    add("-o", "--option", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="any field of the request, JSON when it parses")
+    add(
+        "-o",
+        "--option",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="any field of the request, JSON when it parses",
+    )
     add("--temperature", type=float, help="sampling temperature; 0 for the likeliest words")
     add("--top-p", type=float, help="nucleus sampling")
     add("--max-tokens", type=int, help="the model ends after this many tokens")

@@ -24,9 +24,9 @@ from tokenstream_magic.wire.events import (
     Text,
     ToolCall,
     Unknown,
+    Usage as UsageEvent,
     Verdict,
 )
-from tokenstream_magic.wire.events import Usage as UsageEvent
 
 _CHANNEL = {Text: 0, Reasoning: 1, Refusal: 2, ToolCall: 3}
 
@@ -49,7 +49,7 @@ class Fold:
 
     def content(self, event: Event, at: int, read: int) -> Iterator[Arrived]:
         """Takes a content event that arrived at ``at`` (ns) in read number ``read``; yields what can be shown of it."""
-        channel, choice = _CHANNEL[type(event)], event.choice  # type: ignore[union-attr,index]
+        channel, choice = _CHANNEL[type(event)], event.choice  # type: ignore[union-attr]
         if isinstance(event, ToolCall):
             text = self._call(event)
         else:

@@ -20,7 +20,9 @@ class StreamMagics(Magics):
     """The magics. ``%config StreamMagics.model = "..."`` sets the default model."""
 
     model = Unicode("local", help="The model %%stream uses when none is named.").tag(config=True)
-    database = Unicode("", help="Where transcripts are kept: a path or an SQLAlchemy URL. Empty: the user's data directory.").tag(config=True)
+    database = Unicode("", help="Where transcripts are kept: a path or an SQLAlchemy URL. Empty: the user's data directory.").tag(
+        config=True
+    )
 
     @observe("database")
     def _database_changed(self, change: Any) -> None:
@@ -105,7 +107,7 @@ def unload(shell: Any) -> None:
 def _control(comm: Any, _opened: Any) -> None:
     """The page's own road to Stop. The kernel never publishes here: that keeps the road open while a cell blocks."""
 
-    @comm.on_msg  # type: ignore[untyped-decorator]
+    @comm.on_msg
     def received(message: Any) -> None:
         data = message.get("content", {}).get("data")
         if isinstance(data, dict) and data.get("op") == "stop" and isinstance(data.get("stream_id"), str):
@@ -114,4 +116,3 @@ def _control(comm: Any, _opened: Any) -> None:
             for run in api.running():
                 if run.id == data["stream_id"]:
                     run.stop("button")
-

@@ -8,7 +8,7 @@ again and can open no role: the template is split before it is filled.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 from tokenstream_magic.errors import BadRequest
 
 _FIELD = re.compile(
-    r"\{(?P<name>[A-Za-z_]\w*)(?P<path>(?:\.[A-Za-z]\w*|\[[^\[\]{}\n]+\])*)(?:!(?P<conversion>[rsa]))?(?::(?P<spec>[^{}\n]*))?\}"
+    r"\{(?P<name>[^\W\d]\w*)(?P<path>(?:\.[^\W\d_]\w*|\[[^\[\]{}\n]+\])*)(?:!(?P<conversion>[rsa]))?(?::(?P<spec>[^{}\n]*))?\}"
 )
+_CONVERSIONS: dict[str, Callable[[Any], str]] = {"r": repr, "a": ascii, "s": str}
 _STEP = re.compile(r"\.(\w+)|\[([^\]]+)\]")
 _ROLE = re.compile(r"^--- (system|user|assistant)[ \t]*$", re.MULTILINE)
 
@@ -53,8 +54,9 @@ def build(template: str, namespace: Mapping[str, Any] | None = None, system: str
     if system:
         messages.append({"role": "system", "content": fill(system)})
     for role, text in _split_roles(template):
-        if text.strip():
-            messages.append({"role": role, "content": fill(text.strip("\n"))})
+        content = fill(text.strip("\n"))
+        if content.strip():
+            messages.append({"role": role, "content": content})
     if not any(message["role"] != "system" for message in messages):
         raise BadRequest("The prompt is empty.", "Write it below the %%stream line, for example: Name three rivers.")
     return Prompt(messages, template, variables)
@@ -72,7 +74,7 @@ def expand(template: str, namespace: Mapping[str, Any], variables: dict[str, str
             return typed
         found = _follow(namespace[name], match["path"], typed)
         try:
-            convert = {"r": repr, "a": ascii, "s": str}.get(match["conversion"] or "")
+            convert = _CONVERSIONS.get(match["conversion"] or "")
             text = format(convert(found) if convert else found, match["spec"] or "")
         except Exception as error:  # a format of the user's own class may raise anything
             raise BadRequest(f"{typed} cannot be written as text: {error}.", "Use --raw to send the braces as typed.") from None
@@ -85,7 +87,7 @@ def expand(template: str, namespace: Mapping[str, Any], variables: dict[str, str
 
 def _split_roles(template: str) -> list[tuple[str, str]]:
     parts = _ROLE.split(template)
-    return [("user", parts[0]), *zip(parts[1::2], parts[2::2])]
+    return [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
 
 
 def _follow(value: Any, path: str, typed: str) -> Any:

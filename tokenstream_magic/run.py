@@ -22,7 +22,7 @@ from tokenstream_magic.errors import TokenstreamError, one_line, redact
 from tokenstream_magic.fold import Fold
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transport import loop
-from tokenstream_magic.transport.http import Call, Exchange, ExchangeError, Read, opened
+from tokenstream_magic.transport.http import Call, Exchange, ExchangeError, Read
 from tokenstream_magic.wire.events import Content, Event, Failure, Progress, Terminator, Verdict
 from tokenstream_magic.wire.failures import failure_of_response
 from tokenstream_magic.wire.framing import EventStreamFraming, FramingError
@@ -168,7 +168,7 @@ class Run:
         decoder = PROTOCOLS[endpoint.protocol].Decoder()
         self._exchange = exchange = Exchange()
         try:
-            async with opened(exchange, self.plan.call(endpoint)):
+            async with exchange.opened(self.plan.call(endpoint)):
                 self._note_headers(exchange)
                 if exchange.response.status_code != 200 or exchange.content_type not in ("text/event-stream", ""):
                     return await self._no_stream(exchange, decoder)

@@ -61,10 +61,21 @@ class Lab:
         self._log = (root / "server.log").open("wb")
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={self.port}", "--ServerApp.port_retries=0",
-                f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.notebooks}", "--ServerApp.ip=127.0.0.1",
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                f"--port={self.port}",
+                "--ServerApp.port_retries=0",
+                f"--IdentityProvider.token={self.token}",
+                f"--ServerApp.root_dir={self.notebooks}",
+                "--ServerApp.ip=127.0.0.1",
             ],
-            env={**os.environ, **own, **(environment or {})}, stdout=self._log, stderr=self._log, start_new_session=True,
+            env={**os.environ, **own, **(environment or {})},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
         )
         self._wait()
 
@@ -86,7 +97,7 @@ class Lab:
     def close(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=8)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -159,7 +170,8 @@ class Page:
     def wait_done(self, index: int, timeout: float = 60_000) -> None:
         self.page.wait_for_function(
             """i => /\\[\\d+\\]/.test(document.querySelectorAll('.jp-Notebook .jp-Cell')[i].querySelector('.jp-InputPrompt').textContent)""",
-            arg=index, timeout=timeout,
+            arg=index,
+            timeout=timeout,
         )
 
     def stream(self, index: int) -> Any:

@@ -103,7 +103,9 @@ def test_a_notebook_saved_and_reloaded_in_the_middle_of_a_stream_goes_on(page: P
     assert "".join(output["data"]["text/plain"]) == output["data"][MIME]["text"]
     page.open(notebook, kernel=False)
     page.wait_state(1, "streaming", timeout=20_000)
-    page.page.wait_for_function("n => document.querySelector('.ts-Stream > .ts-Answer').textContent.length > n", arg=len(output["data"][MIME]["text"]))
+    page.page.wait_for_function(
+        "n => document.querySelector('.ts-Stream > .ts-Answer').textContent.length > n", arg=len(output["data"][MIME]["text"])
+    )
     stop_button(page, 1).click()
     page.wait_state(1, "stopped", timeout=5000)
     assert server.exchanges[count].closed.wait(2)

@@ -61,7 +61,7 @@ PROSE = [
     "title\n=====\nother\n---",
     "***\n___\n---",
     "a  \nb\\\nc",
-    "    indented\n  by spaces\n\tand a tab",
+    "    x = a_b * c  # in code\n  by spaces\n\tand a tab",
     "2024.\n3)x\n1.5 is a number\n-5 is another\n+1 and *2",
     "#hashtag and ####### seven",
     "漢字 and שלום and 👩‍👩‍👧",

@@ -143,9 +143,7 @@ def test_the_server_is_gone_soon_after_its_parent_however_that_ends(how: str) ->
         print(running.pid, running._directory, flush=True)
         sys.stdin.readline()
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     pid, directory = process.stdout.readline().split()
     child = psutil.Process(int(pid))
     assert child.is_running()

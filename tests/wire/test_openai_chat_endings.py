@@ -90,6 +90,10 @@ def test_a_finish_reason_of_error_is_an_error():
     assert ended(HI, chunk({}, "error")).outcome == "failed"
 
 
+def test_a_frame_that_was_cut_off_is_no_unknown_shape():
+    assert Decoder().decode(Frame('{"choices": [{"del', terminated=False)) == []
+
+
 # an answer that was not streamed
 
 

@@ -44,7 +44,14 @@ def settled(transcript: Transcript) -> tuple[dict[str, Any], dict[str, Any]]:
 def live(transcript: Transcript, model_id: str, text: str = "") -> dict[str, Any]:
     """Data of an output whose stream is still running: our view binds to the widget model by its id."""
     return {
-        MIME: {"version": VERSION, "status": "live", "stream_id": transcript.id, "model_id": model_id, "model": transcript.model, "text": text},
+        MIME: {
+            "version": VERSION,
+            "status": "live",
+            "stream_id": transcript.id,
+            "model_id": model_id,
+            "model": transcript.model,
+            "text": text,
+        },
         "text/plain": for_terminal(text) or f"[{transcript.model} is answering]",
     }
 
@@ -101,4 +108,4 @@ def in_words(transcript: Transcript) -> str:
     return "" if transcript.text or transcript.refusal or transcript.tool_calls else "complete, without any text"
 
 
-Transcript.presenter = staticmethod(settled)  # type: ignore[assignment]
+Transcript.presenter = staticmethod(settled)

@@ -49,8 +49,9 @@ def for_markdown(text: str) -> str:
     reference would not be enough.
     """
     out: list[str] = []
-    fence = ""
+    fence = language = ""
     code: list[str] = []
+    deepest = 0  # how far an item may be indented: deeper than under an item above, it would be code
     for line in for_terminal(text).split("\n"):
         if fence:
             if line.strip().startswith(fence) and set(line.strip()) == {fence[0]}:
@@ -63,7 +64,12 @@ def for_markdown(text: str) -> str:
         if opening:
             fence, language = opening[1], opening[2].lower()
             continue
-        out.append(_line(line))
+        out.append(_line(line, deepest))
+        item = _LIST.match(line)
+        if item:
+            deepest = min(len(item[1]), deepest) + len(item[2]) + 1
+        elif line.strip():
+            deepest = 0
     if fence:
         out += _code(language, code)
     return "\n".join(out)
@@ -76,7 +82,7 @@ def _code(language: str, lines: list[str]) -> list[str]:
     return ["", f"{fence}{named}", *lines, fence, ""]
 
 
-def _line(line: str) -> str:
+def _line(line: str, deepest: int) -> str:
     if not line.strip():
         return ""
     heading = _HEADING.match(line)
@@ -84,13 +90,16 @@ def _line(line: str) -> str:
         return f"\n{heading[1]} {_inline(heading[3])}\n"
     item = _LIST.match(line)
     if item:
-        indent = " " * min(len(item[1]), _MAX_INDENT)
-        return f"{indent}{item[2]} {_inline(item[4])}"
+        margin = " " * min(len(item[1]), deepest, _MAX_INDENT)
+        return f"{margin}{item[2]} {_start(item[4])}"
     indent = len(line) - len(line.lstrip(" \t"))
-    text = line.strip()
-    opening = _AT_START.match(text)  # what would open a heading, a list or a rule
-    start = _reference(opening) if opening else ""
-    return "\u00a0" * min(indent, _MAX_INDENT) + start + _inline(text[opening.end() if opening else 0 :]) + "  "
+    return "\u00a0" * min(indent, _MAX_INDENT) + _start(line.strip()) + "  "
+
+
+def _start(text: str) -> str:
+    """Inline text whose first characters would open a heading, a list or a rule."""
+    opening = _AT_START.match(text)
+    return _reference(opening) + _inline(text[opening.end() :]) if opening else _inline(text)
 
 
 def _inline(text: str) -> str:
@@ -105,14 +114,23 @@ def _inline(text: str) -> str:
             out.append(f"**{_plain(bold)}**" if bold.strip() == bold else _plain(match[0]))
         position = match.end()
     out.append(_plain(text[position:]))
-    return "".join(out)
+    return _join(out)
+
+
+def _join(parts: list[str]) -> str:
+    """Parts in a row; code next to code becomes one, because two backticks together would mean something else."""
+    joined = ""
+    for part in parts:
+        if joined.endswith("`") and part.startswith("`"):
+            joined, part = joined[:-1], part[1:]  # noqa: PLW2901
+        joined += part
+    return joined
 
 
 def _plain(text: str) -> str:
     """Character references for what could mean something; dollar and backslash in code, where no typesetter looks."""
-    return "".join(
-        f"`{part}`" if part.strip("$\\") == "" and part else _SPECIAL.sub(_reference, part) for part in re.split(r"([$\\]+)", text)
-    )
+    parts = filter(None, re.split(r"([$\\]+)", text))
+    return "".join(_SPECIAL.sub(_reference, part) if part.strip("$\\") else f"`{part}`" for part in parts)
 
 
 def _reference(match: re.Match[str]) -> str:

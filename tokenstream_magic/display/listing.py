@@ -48,7 +48,15 @@ def models(endpoints: Mapping[str, Endpoint], has_key: Callable[[Endpoint], bool
 
 def runs(running: Sequence[Run]) -> str:
     """One line a run."""
-    rows = [[run.id, run.transcript.model, f"{len(run.transcript.timeline)} chunks", run.transcript.created_at.astimezone().strftime("%H:%M:%S")] for run in running]
+    rows = [
+        [
+            run.id,
+            run.transcript.model,
+            f"{len(run.transcript.timeline)} chunks",
+            run.transcript.created_at.astimezone().strftime("%H:%M:%S"),
+        ]
+        for run in running
+    ]
     return table(["id", "model", "so far", "since"], rows) if rows else "Nothing is streaming."
 
 
@@ -56,7 +64,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns as wide as they need to be."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def _rate(transcript: Transcript) -> str:

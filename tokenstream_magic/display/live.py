@@ -47,15 +47,15 @@ class StreamModel(ipywidgets.Widget):
     meta = traitlets.Dict().tag(sync=True)
     bundle = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
 
-    _source: Any = None
+    source: Any = None
 
     def _should_send_property(self, key: str, value: Any) -> bool:
         return False
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """The state with what has arrived so far; answers a page that asks."""
-        if self._source is not None:
-            for name, value in self._source().items():
+        if self.source is not None:
+            for name, value in self.source().items():
                 self.set_trait(name, value)
         state: dict[str, Any] = super().get_state(key, drop_defaults)
         return state
@@ -82,7 +82,7 @@ class LiveView:
         self._run = run
         self._meta = {"stream_id": run.id, "model": run.transcript.model}
         self._model = StreamModel(meta=self._meta)
-        self._model._source = self._state
+        self._model.source = self._state
         self._model.on_msg(self._received)
         self._handle = display(live(run.transcript, self._model.model_id), raw=True, display_id=True)
 
@@ -211,11 +211,16 @@ def _keep_open(model: StreamModel | None) -> None:
 
 
 def _meter(detail: Mapping[str, Any]) -> str:
-    """tqdm's own words for a download."""
+    """Tqdm's own words for a download."""
     from tqdm import tqdm
 
     return str(
         tqdm.format_meter(
-            detail["done"], detail["total"], detail.get("elapsed", 0.0), unit="B", unit_scale=True, bar_format="{percentage:.0f} % of {total_fmt}B, {rate_fmt}"
+            detail["done"],
+            detail["total"],
+            detail.get("elapsed", 0.0),
+            unit="B",
+            unit_scale=True,
+            bar_format="{percentage:.0f} % of {total_fmt}B, {rate_fmt}",
         )
     )

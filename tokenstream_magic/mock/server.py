@@ -78,7 +78,7 @@ class MockServer:
         self._thread.join(10)
         self._loop.close()
 
-    def __enter__(self) -> MockServer:
+    def __enter__(self) -> MockServer:  # noqa: PYI034 - Self is not in typing before 3.11
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -69,7 +69,7 @@ class Timeline:
     def __iter__(self) -> Iterator[Stamp]:
         origin = self.origin
         read = -1
-        for at, characters, flags in zip(self._at, self._characters, self._flags):
+        for at, characters, flags in zip(self._at, self._characters, self._flags, strict=False):
             read += flags >> 7
             channel = CHANNELS[flags & _CHANNEL_BITS]
             yield Stamp(at - origin, channel, characters, read, flags >> _CHOICE_SHIFT & _CHOICE_BITS)
@@ -93,7 +93,7 @@ class Timeline:
 
     def first_on(self, channel: int) -> int | None:
         """The first content on ``CHANNELS[channel]``."""
-        for at, flags in zip(self._at, self._flags):
+        for at, flags in zip(self._at, self._flags, strict=False):
             if flags & _CHANNEL_BITS == channel:
                 return at
         return None
@@ -152,6 +152,8 @@ def unpack(packed: bytes) -> Timeline:
         characters, position = _read_varint(packed, position + 1)
         delta, position = _read_varint(packed, position)
         at += delta
+        if flags & _CHANNEL_BITS >= len(CHANNELS) or characters >= 1 << 32 or at >= 1 << 63:
+            raise ValueError("the packed timeline is damaged")
         read += flags >> 7
         timeline.add(at, flags & _CHANNEL_BITS, characters, read, flags >> _CHOICE_SHIFT & _CHOICE_BITS)
     timeline.reads = read + 1

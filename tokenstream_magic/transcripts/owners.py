@@ -31,7 +31,7 @@ def is_alive(owner: Mapping[str, Any] | None, updated_at: float) -> bool:
     import psutil
 
     try:
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1.0
+        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1.0)
     except (psutil.Error, KeyError, TypeError):
         return False
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.timing.metrics import Timing
-from tokenstream_magic.timing.timeline import CHANNELS, Timeline, unpack
+from tokenstream_magic.timing.timeline import Timeline, unpack
 
 VERSION = 1
 
@@ -84,6 +84,7 @@ _SAME = (
     " diagnostics conversation_id parent_id notebook cell_id execution_count tags note request_id system_fingerprint"
     " package_version"
 ).split()
+_TEXTS = ("text", "reasoning", "refusal")
 _MOMENTS = "connected headers first_byte first_event finished usage ended stop_requested closed".split()
 
 
@@ -112,14 +113,14 @@ def from_row(row: Mapping[str, Any]) -> Transcript:
     """The transcript of a row."""
     transcript = Transcript(**{name: row[name] for name in _SAME if row[name] is not None})
     transcript.created_at = datetime.fromisoformat(row["created_at"])
-    transcript.usage = Usage(*(row[name] for name in _USAGE), source=row["usage_source"])
+    transcript.usage = Usage(**{name: row[name] for name in _USAGE}, source=row["usage_source"])
     timing = {name: row[name] for name in _TIMING}
     timing["chunks"] = timing["chunks"] or 0
     transcript.timing = Timing(**timing, server=row["server_timing"] or {})
     transcript.timeline = _timeline(row["timeline"] or b"", row["moments"] or {})
-    texts = {name: row[name] or "" for name in ("text", "reasoning", "refusal")}
+    texts: dict[str, Any] = {name: row[name] or "" for name in _TEXTS}
     transcript.choices = [
-        Choice(**{**choice, **(texts if position == 0 else {})}) for position, choice in enumerate(row["choices"] or [])
+        Choice(**(choice | (texts if position == 0 else {}))) for position, choice in enumerate(row["choices"] or [])
     ] or [Choice(**texts, finish_reason=row["finish_reason"])]
     return transcript
 
@@ -130,10 +131,11 @@ def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[st
     for batch in saved:
         for channel, choice, text in batch["pieces"]:
             texts.setdefault((channel, choice), []).append(text)
-    first = {channel: "".join(texts.get((channel, 0), ())) for channel in CHANNELS[:3]}
+    first = {channel: "".join(texts.get((channel, 0), ())) for channel in _TEXTS}
     count = 1 + max((choice for _, choice in texts), default=0)
     others = [
-        Choice(index, *("".join(texts.get((channel, index), ())) for channel in CHANNELS[:3])) for index in range(1, count)
+        Choice(index, *("".join(texts.get((channel, index), ())) for channel in _TEXTS))  # type: ignore[arg-type]
+        for index in range(1, count)
     ]
     packed = b"".join(batch["timeline"] for batch in saved)
     note = "the kernel ended while this was streaming; the text is what had been saved"
@@ -152,7 +154,7 @@ def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[st
 def _choices(choices: list[Choice]) -> list[dict[str, Any]]:
     """Choices as JSON; the texts of the first have columns of their own."""
     kept = [asdict(choice) for choice in choices]
-    for name in ("text", "reasoning", "refusal"):
+    for name in _TEXTS:
         if kept:
             kept[0].pop(name)
     return kept

@@ -134,7 +134,7 @@ class Store:
                 continue
             of_run = batches.c.transcript_id == row["id"]
             saved = connection.execute(sa.select(batches).where(of_run).order_by(batches.c.number)).mappings().all()
-            changes = recovered(row, [dict(batch) for batch in saved])
+            changes = recovered(dict(row), [dict(batch) for batch in saved])
             connection.execute(transcripts.update().where(transcripts.c.id == row["id"]).values(**changes))
             connection.execute(batches.delete().where(of_run))
 
@@ -196,5 +196,3 @@ def _store_error(url: sa.URL, error: Exception) -> StoreError:
     reason = one_line(getattr(error, "orig", None) or error)
     place = url.database or url.render_as_string(hide_password=True)
     return StoreError(f"Transcripts in {place} cannot be read: {reason}.", "Set TOKENSTREAM_DATABASE to another place.")
-
-

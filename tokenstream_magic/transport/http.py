@@ -58,6 +58,33 @@ class Exchange:
         self._response: httpx.Response | None = None
         self.headers_at = 0
 
+    @asynccontextmanager
+    async def opened(self, call: Call) -> AsyncIterator[Exchange]:
+        """Sends ``call``, hands on once the response's headers are there, and closes the connection at the end."""
+        client = httpx.AsyncClient(
+            transport=_StampedTransport(self._backend, call),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=None,  # noqa: S113 - a Run's watchdogs, which know progress from noise, take its place
+        )
+        try:
+            try:
+                headers = {"Accept-Encoding": "identity", "Cache-Control": "no-store", **call.headers}
+                request = client.build_request("POST", call.url, json=call.body, headers=headers)
+                self._response = await client.send(request, stream=True)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.UnsupportedProtocol) as error:
+                raise ExchangeError(*_no_connection(call, error), type="no_connection") from None
+            except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+                raise ExchangeError(_broke_off(error), type="connection_lost") from None
+            if self.stream is not None:
+                self.headers_at = self.stream.read_at
+            yield self
+        finally:
+            self.abort()
+            if self._response is not None:
+                await self._response.aclose()
+            await client.aclose()
+
     @property
     def stream(self) -> StampedStream | None:
         """The connection, with its stamps; None until it is open."""
@@ -72,12 +99,13 @@ class Exchange:
     @property
     def content_type(self) -> str:
         """The media type of the body, lower case and without parameters."""
-        return self.response.headers.get("content-type", "").split(";")[0].strip().lower()
+        return str(self.response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
     async def reads(self) -> AsyncIterator[Read]:
         """The body as it arrives. Raises ExchangeError when the connection breaks."""
         stream = self.stream
-        assert stream is not None and isinstance(self.response.stream, httpx.AsyncByteStream)
+        assert stream is not None
+        assert isinstance(self.response.stream, httpx.AsyncByteStream)
         try:
             async for data in self.response.stream:
                 if data:
@@ -98,30 +126,6 @@ class Exchange:
         """Closes the connection now. On the loop thread only."""
         if self.stream is not None:
             self.stream.abort()
-
-
-@asynccontextmanager
-async def opened(exchange: Exchange, call: Call) -> AsyncIterator[Exchange]:
-    """Sends ``call`` and hands on the exchange once the response's headers are there; closes the connection at the end."""
-    transport = _StampedTransport(exchange._backend, call)
-    client = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None)
-    try:
-        try:
-            headers = {"Accept-Encoding": "identity", "Cache-Control": "no-store", **call.headers}
-            request = client.build_request("POST", call.url, json=call.body, headers=headers)
-            exchange._response = await client.send(request, stream=True)
-        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.UnsupportedProtocol) as error:
-            raise ExchangeError(*_no_connection(call, error), type="no_connection") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise ExchangeError(_broke_off(error), type="connection_lost") from None
-        if exchange.stream is not None:
-            exchange.headers_at = exchange.stream.read_at
-        yield exchange
-    finally:
-        exchange.abort()
-        if exchange._response is not None:
-            await exchange._response.aclose()
-        await client.aclose()
 
 
 class _StampedTransport(httpx.AsyncBaseTransport):

@@ -43,7 +43,7 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = typing.cast(asyncio.Transport, transport)
+        self._transport = typing.cast("asyncio.Transport", transport)
         self.opened_at = monotonic_ns()
 
     def data_received(self, data: bytes) -> None:
@@ -201,4 +201,4 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
                 for option, value in _KEEP_ALIVE:
                     connected.setsockopt(socket.SOL_SOCKET, option, value)
         self.stream = stream
-        return typing.cast(httpcore.AsyncNetworkStream, stream)
+        return typing.cast("httpcore.AsyncNetworkStream", stream)

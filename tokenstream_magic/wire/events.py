@@ -118,9 +118,7 @@ class Unknown:
     name: str
 
 
-Event = Union[
-    Text, Reasoning, Refusal, ToolCall, Served, Usage, ServerTiming, Progress, Finish, Failure, Terminator, KeepAlive, Unknown
-]
+Event = Union[Text, Reasoning, Refusal, ToolCall, Served, Usage, ServerTiming, Progress, Finish, Failure, Terminator, KeepAlive, Unknown]
 """Anything a decoder hands on."""
 
 Content = (Text, Reasoning, Refusal, ToolCall)
@@ -146,9 +144,9 @@ class Request:
 
 
 class SurrogateJoiner:
-    """Puts UTF-16 surrogate pairs together that a server split over two deltas.
+    r"""Puts UTF-16 surrogate pairs together that a server split over two deltas.
 
-    Some servers cut a character outside the BMP into ``\\ud83d`` and ``\\ude00`` in separate JSON strings
+    Some servers cut a character outside the BMP into ``\ud83d`` and ``\ude00`` in separate JSON strings
     (wire.md, failure 58). A trailing high surrogate is held until the next piece; a lone one becomes U+FFFD.
     """
 

@@ -22,7 +22,7 @@ def find_failure(message: Any) -> Failure | None:
     if not isinstance(message, Mapping):
         return None
     error = message.get("error")
-    if isinstance(error, Mapping):
+    if isinstance(error, Mapping) and error:
         return _from_mapping(error)
     if isinstance(error, str) and error:
         return Failure(error, type=_text(message.get("error_type")))
@@ -76,6 +76,7 @@ def _from_mapping(error: Mapping[str, Any]) -> Failure:
     code = error.get("code")
     code = code if isinstance(code, (int, str)) else None
     status = error.get("status", error.get("status_code"))
+    symbol = _text(status) if isinstance(status, str) else None
     if isinstance(code, int) and 400 <= code < 600 and not isinstance(status, int):
         status = code
     message = error.get("message") or error.get("error") or error.get("failed_generation") or error.get("detail")
@@ -85,7 +86,7 @@ def _from_mapping(error: Mapping[str, Any]) -> Failure:
     name = error.get("type") if error.get("type") != "error" else None
     return Failure(
         _text(message) or _text(code) or "the server reported an error",
-        type=_text(name) or (status if isinstance(status, str) else None) or _text(code),
+        type=_text(name) or symbol or _text(code),
         status=status if isinstance(status, int) else None,
         code=code,
     )
@@ -94,4 +95,7 @@ def _from_mapping(error: Mapping[str, Any]) -> Failure:
 def _text(value: Any) -> str | None:
     if value is None or value == "":
         return None
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    try:
+        return value if isinstance(value, str) else json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        return None

@@ -29,9 +29,7 @@ class Frame(ServerSentEvent):
 
     __slots__ = ("data", "event", "id", "retry", "terminated")
 
-    def __init__(
-        self, data: str, event: str = "message", id: str = "", retry: int | None = None, terminated: bool = True
-    ) -> None:
+    def __init__(self, data: str, event: str = "message", id: str = "", retry: int | None = None, terminated: bool = True) -> None:
         self.data = data  # type: ignore[misc]
         self.event = event  # type: ignore[misc]
         self.id = id  # type: ignore[misc]
@@ -82,9 +80,12 @@ class EventStreamFraming:
         self._retry: int | None = None
         self._stray: list[bytes] = []
         self._stray_size = 0
+        self._broken: FramingError | None = None
 
     def feed(self, read: bytes) -> list[Piece]:
-        """The pieces that the bytes of one read complete."""
+        """The pieces that the bytes of one read complete; those before a frame over the limit still come out."""
+        if self._broken is not None:
+            raise self._broken
         if self._skip_newline and read:
             self._skip_newline = False
             if read[0] == 0x0A:
@@ -101,21 +102,31 @@ class EventStreamFraming:
             self._tail_size = 0
         if self._at_start:
             self._at_start = False
-            if read.startswith(_BOM):
-                read = read[len(_BOM) :]
+            read = read.removeprefix(_BOM)
         pieces: list[Piece] = []
         lines = read.splitlines()  # on bytes: CR, LF and CRLF only
         last = read[-1] if read else 0x0A
+        rest = b""
         if last == 0x0D:
             self._skip_newline = True
         elif last != 0x0A:
-            self._hold(lines.pop())
-        for line in lines:
-            self._line(line, pieces)
+            rest = lines.pop()
+        try:
+            for line in lines:
+                self._check(len(line))
+                self._line(line, pieces)
+            if rest:
+                self._hold(rest)
+        except FramingError as error:
+            if not pieces:
+                raise
+            self._broken = error
         return pieces
 
     def end(self) -> list[Piece]:
         """What the stream left unfinished: the open frame (``terminated=False``) and stray lines."""
+        if self._broken is not None:
+            raise self._broken
         pieces: list[Piece] = []
         line = b"".join(self._tail)
         self._tail.clear()
@@ -147,7 +158,6 @@ class EventStreamFraming:
         if line.startswith(b"data:"):
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._size += len(value) + 1
-            self._check(0)
             self._data.append(value)
             return
         if line[0] == 0x3A:

@@ -73,7 +73,7 @@ class Decoder:
         self._terminated = False
         self._failure: Failure | None = None
         self._served = Served()
-        self._calls: dict[int, list[str | None]] = {}
+        self._calls: dict[int, _Calls] = {}
         self._undecodable = 0
 
     def decode(self, piece: Piece) -> list[Event]:
@@ -220,9 +220,7 @@ class Decoder:
             events.append(Refusal(refusal, index))
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
-            for call in calls:
-                if isinstance(call, Mapping):
-                    events.append(self._tool_call(call, index))
+            events += [self._tool_call(call, index) for call in calls if isinstance(call, Mapping)]
 
     def _parts(self, parts: list[Any], index: int, events: list[Event]) -> None:
         for part in parts:  # Mistral: content as a list of thinking and text parts
@@ -239,22 +237,44 @@ class Decoder:
             events += made
 
     def _tool_call(self, call: Mapping[str, Any], choice: int) -> ToolCall:
-        """Which call this piece continues: a new id opens a call, anything else goes on with its index or the last."""
-        ids = self._calls.setdefault(choice, [])
-        identifier, position = _str(call.get("id")), _int(call.get("index"))
+        """Which call a piece belongs to: a new id opens one; without an id it goes on with its index, or with the last.
+
+        Servers number calls from 0 or 1, give every call the index 0, or give none (wire notes, failure 53).
+        """
+        calls = self._calls.setdefault(choice, _Calls())
+        identifier, index = _str(call.get("id")), _int(call.get("index"))
         function = call.get("function")
         function = function if isinstance(function, Mapping) else {}
-        if identifier and identifier in ids:
-            position = ids.index(identifier)
-        elif position is None or (identifier and position < len(ids) and ids[position] not in (None, identifier)):
-            position = len(ids) if identifier or not ids else len(ids) - 1
-        position = min(position, len(ids))
-        if position == len(ids):
-            ids.append(identifier)
         arguments = function.get("arguments")
         if arguments is not None and not isinstance(arguments, str):
-            arguments = json.dumps(arguments)
-        return ToolCall(position, identifier, _str(function.get("name")), arguments or "", choice)
+            arguments = _json(arguments)
+        return ToolCall(calls.place(identifier, index), identifier, _str(function.get("name")), arguments or "", choice)
+
+
+class _Calls:
+    """The tool calls of one choice, by their ids and by the indexes the server gives them."""
+
+    def __init__(self) -> None:
+        self._ids: list[str | None] = []
+        self._by_index: dict[int, int] = {}
+        self._shared: set[int] = set()  # indexes that more than one call was given
+
+    def place(self, identifier: str | None, index: int | None) -> int:
+        """The position of the call a piece belongs to; opens a new one when it belongs to none."""
+        if identifier is not None and identifier in self._ids:
+            return self._ids.index(identifier)
+        known = self._by_index.get(index) if index is not None and index not in self._shared else None
+        if known is not None and (identifier is None or self._ids[known] is None):
+            self._ids[known] = self._ids[known] or identifier
+            return known
+        if identifier is None and self._ids and (index is None or index in self._shared):
+            return len(self._ids) - 1
+        if index is not None:
+            if index in self._by_index:
+                self._shared.add(index)
+            self._by_index[index] = len(self._ids)
+        self._ids.append(identifier)
+        return len(self._ids) - 1
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -268,6 +288,13 @@ def _usage(usage: Any) -> Usage | None:
         _int(output.get("reasoning_tokens")) if isinstance(output, Mapping) else None,
         _int(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
     )
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _int(value: Any) -> int | None:
