@@ -83,8 +83,8 @@ class Lab:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def url(self, notebook: str) -> str:
-        return f"{self.address}/lab/tree/{notebook}?token={self.token}&reset"
+    def url(self, notebook: str, single: bool = False) -> str:
+        return f"{self.address}/{'doc' if single else 'lab'}/tree/{notebook}?token={self.token}&reset"
 
     def write(self, name: str, sources: list[str], kernel: str = "python3") -> Path:
         """A notebook with these code cells."""
@@ -119,12 +119,13 @@ class Lab:
 class Page:
     """One notebook in the browser, in the words of its user."""
 
-    def __init__(self, page: Any, lab: Lab) -> None:
+    def __init__(self, page: Any, lab: Lab, single: bool = False) -> None:
         self.page = page
         self.lab = lab
+        self.single = single
 
     def open(self, notebook: str, kernel: bool = True) -> Page:
-        self.page.goto(self.lab.url(notebook))
+        self.page.goto(self.lab.url(notebook, self.single))
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         if kernel:
             self.page.wait_for_selector('.jp-NotebookPanel-toolbar [data-status="idle"]', timeout=60_000)
