@@ -30,7 +30,7 @@ bench: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/tokenstream pull
-	$(BIN)/python -m pytest tests/soak --timeout=3600
+	$(BIN)/python -m pytest -m soak --timeout=3600
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build

@@ -80,13 +80,15 @@ def load(shell: Any) -> None:
     unload(shell)
     shell.register_magics(StreamMagics)
 
+    kernel = getattr(shell, "kernel", None)
+
     def transform(lines: list[str]) -> list[str]:
-        # without autoawait an await is a syntax error: the cell then blocks, which is honest if less comfortable
-        return await_stream_cells(lines) if shell.autoawait else lines
+        # a terminal has no page whose messages could come in, and its Ctrl-C reaches a blocking call; without autoawait
+        # an await is a syntax error. The cell then blocks.
+        return await_stream_cells(lines) if kernel is not None and shell.autoawait else lines
 
     transform.tokenstream = True  # type: ignore[attr-defined]
     shell.input_transformers_post.append(transform)
-    kernel = getattr(shell, "kernel", None)
     manager = getattr(kernel, "comm_manager", None)
     if manager is not None:
         manager.register_target("tokenstream.control", _control)

@@ -12,11 +12,12 @@ import textwrap
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 import tokenstream_magic as ts
-from tokenstream_magic import api
+from tokenstream_magic import api, catalog
 from tokenstream_magic.local import fetch, server
 
 
@@ -196,3 +197,22 @@ def test_a_model_that_is_no_model_is_one_line(tmp_path: Path) -> None:
     assert "did not start" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert server.running() is None
+
+
+def test_without_unix_sockets_it_listens_on_loopback_behind_a_random_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_has_unix_sockets", lambda: False)
+    assert ask().outcome == "complete"
+    reached = server.running().address(catalog.BUILT_IN["local"])
+    assert reached.base_url.startswith("http://127.0.0.1:")
+    assert len(reached.key.reveal()) == 64
+    outsider = httpx.post(f"{reached.base_url}/chat/completions", json={"messages": []}, headers={"Origin": "https://evil.example"})
+    assert outsider.status_code == 401
+    assert outsider.headers.get("access-control-allow-origin") not in ("*", "https://evil.example")
+    with_key = {"Authorization": f"Bearer {reached.key.reveal()}"}
+    assert httpx.get(f"{reached.base_url}/models", headers=with_key).status_code == 200
+    assert httpx.get(reached.base_url.removesuffix("/v1") + "/slots", headers=with_key).status_code in (404, 501)
+    assert "<html" not in httpx.get(reached.base_url.removesuffix("/v1") + "/").text.lower()
+    arguments = " ".join(psutil.Process(server.running().pid).cmdline())
+    environment = psutil.Process(server.running().pid).environ()
+    assert reached.key.reveal() not in arguments
+    assert reached.key.reveal() not in str(environment)

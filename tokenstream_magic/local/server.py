@@ -37,7 +37,7 @@ class LocalServer:
     def __init__(self, model: Path) -> None:
         self._model = model
         self._directory = Path(tempfile.mkdtemp(prefix="tokenstream-", dir=_runtime_directory()))  # 0700 by mkdtemp
-        self._socket = self._directory / "llama.sock" if hasattr(socket, "AF_UNIX") else None
+        self._socket = self._directory / "llama.sock" if _has_unix_sockets() else None
         self._key = None if self._socket else Secret(secrets.token_hex(32))
         self._address = ""
         self._process = self._start()
@@ -154,6 +154,10 @@ def close() -> None:
         if _current is not None and _owner == os.getpid():
             _current.close()
             _current = None
+
+
+def _has_unix_sockets() -> bool:
+    return hasattr(socket, "AF_UNIX")
 
 
 def _runtime_directory() -> str | None:
