@@ -21,6 +21,7 @@ from tokenstream_magic import catalog, prompt as prompts
 from tokenstream_magic.catalog import Endpoint
 from tokenstream_magic.display import views
 from tokenstream_magic.errors import BadRequest, KeyRefused, StoreError, TokenstreamError
+from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, Limits, Plan, Report, Run, Sink
@@ -32,6 +33,8 @@ _running: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
 _store_warned: set[str] = set()
 
 WAKE_SECONDS = 0.05
+INTERRUPTS = 2
+NEVER = 1e7  # seconds; longer limits are none
 
 _FIELDS = ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort", "logprobs")
 _FORBIDDEN = ("api_key", "apikey", "api-key", "authorization", "x-api-key", "key")
@@ -55,12 +58,7 @@ def stream(prompt: str | Prompt, model: str | None = None, **flags: Any) -> Tran
     """
     view = views.choose()
     run = start(prompt, model, view=view, **flags)
-    while not run.future.done():
-        try:
-            run.wait()
-        except KeyboardInterrupt:
-            run.stop("interrupt")
-    view.settle(run)
+    blocked(run, view)
     return run.transcript
 
 
@@ -71,6 +69,20 @@ async def astream(prompt: str | Prompt, model: str | None = None, **flags: Any) 
     await finished(run)
     view.settle(run)
     return run.transcript
+
+
+def blocked(run: Run, view: views.View) -> None:
+    """Waits for a run on this thread and settles its view. An interrupt stops the run; a third one gives up waiting."""
+    interrupts = 0
+    while not run.future.done():
+        try:
+            view.wait(run)
+        except KeyboardInterrupt:
+            interrupts += 1
+            run.stop("interrupt")
+            if interrupts > INTERRUPTS:
+                raise
+    view.settle(run)
 
 
 async def finished(run: Run) -> Transcript:
@@ -171,7 +183,7 @@ def prepare(
     if token_limit is not None and token_limit < 1:
         raise BadRequest("--token-limit is a whole number from 1 up.")
     starter = _start_local if endpoint.starts == "local" else None
-    return Plan(endpoint, name, asked.messages, options, limits, starter), asked
+    return Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter), asked
 
 
 def describe(plan: Plan, asked: Prompt) -> Transcript:
@@ -181,12 +193,12 @@ def describe(plan: Plan, asked: Prompt) -> Transcript:
         model=endpoint.name if plan.model == endpoint.model else f"{endpoint.name}/{plan.model}",
         endpoint=endpoint.name,
         protocol=endpoint.protocol,
-        prompt=asked.text,
-        system=asked.system,
-        messages=[dict(m) for m in asked.messages],
-        options=dict(plan.options),
-        template=asked.template if asked.variables else None,
-        variables=dict(asked.variables),
+        prompt=plain_text(asked.text),
+        system=plain(asked.system),
+        messages=plain(list(asked.messages)),
+        options=plain(plan.options),
+        template=plain_text(asked.template) if asked.variables else None,
+        variables=plain(asked.variables),
         package_version=__version__,
         **views.where(),
     )
@@ -258,7 +270,7 @@ async def _start_local(endpoint: Endpoint, report: Report) -> Endpoint:
 def _positive(flag: str, seconds: float | None) -> float | None:
     if seconds is not None and not seconds > 0:
         raise BadRequest(f"--{flag} is a number of seconds above 0.")
-    return seconds
+    return None if seconds is None or seconds > NEVER else seconds
 
 
 class _Queue(views.Quiet):

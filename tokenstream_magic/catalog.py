@@ -282,6 +282,10 @@ def _with_key(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
             f"{endpoint.name} needs a key and {endpoint.api_key_env} is not set.",
             f"Set the environment variable {endpoint.api_key_env} before you start Jupyter, or use -m local.",
         )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise BadRequest(
+            f"What {endpoint.api_key_env} holds is no key: it has characters that no key has.", "Set it again, without line breaks."
+        )
     parts = urlsplit(endpoint.base_url)
     if parts.scheme != "https" and parts.hostname not in LOOPBACK:
         raise KeyRefused(f"{endpoint.origin} is not encrypted: the key is not sent there.", "Use an https:// address.")

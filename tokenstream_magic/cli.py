@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,12 +111,10 @@ def _stream(words: Sequence[str]) -> int:
     view = Terminal()
     asked = prompts.build(text.rstrip("\n"), None, flags.system)
     run = api.start(asked, flags.model or flags.model_name, view=view, **keywords)
-    while not run.future.done():
-        try:
-            run.wait()
-        except KeyboardInterrupt:
-            run.stop("interrupt")
-    view.settle(run)
+    try:
+        api.blocked(run, view)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
     return {"complete": OK, "failed": FAILED}.get(run.transcript.outcome, TRUNCATED)
 
 

@@ -93,12 +93,7 @@ def _blocking(magics: Any, asked: _Asked) -> None:
     run, view = _begin(magics, asked)
     if asked.background and views.front_end() == "live":
         return
-    while not run.future.done():
-        try:
-            run.wait()
-        except KeyboardInterrupt:
-            run.stop("interrupt")
-    view.settle(run)
+    api.blocked(run, view)
 
 
 async def _awaited(magics: Any, asked: _Asked) -> None:

@@ -5,9 +5,12 @@ Text is kept in pieces and joined when asked for, so a stream of n tokens costs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 
+from tokenstream_magic.errors import redact
+from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.timing.metrics import measure
 from tokenstream_magic.timing.timeline import CHANNELS
@@ -30,8 +33,20 @@ from tokenstream_magic.wire.events import (
 
 _CHANNEL = {Text: 0, Reasoning: 1, Refusal: 2, ToolCall: 3}
 
+UNKNOWN_NAMES = 50
+SERVER_TEXT = 500
+
 Arrived = tuple[str, str, int]
 """Channel, text and choice of a piece of content."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call as it grows."""
+
+    id: str | None = None
+    name: str | None = None
+    arguments: list[str] = field(default_factory=list)
 
 
 class Fold:
@@ -42,7 +57,7 @@ class Fold:
         self.pieces = 0
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._joiners: dict[tuple[int, int], SurrogateJoiner] = {}
-        self._calls: dict[int, list[dict[str, str | None]]] = {}
+        self._calls: dict[int, list[_Call]] = {}
         self._finish: dict[int, str] = {}
         self._server: dict[str, object] = {}
         self._unknown: dict[str, int] = {}
@@ -87,7 +102,8 @@ class Fold:
         elif isinstance(event, KeepAlive):
             timeline.keep_alives += 1
         elif isinstance(event, Unknown):
-            self._unknown[event.name] = self._unknown.get(event.name, 0) + 1
+            name = event.name if event.name in self._unknown or len(self._unknown) < UNKNOWN_NAMES else "others"
+            self._unknown[name] = self._unknown.get(name, 0) + 1
 
     def text(self, channel: str = "text", choice: int = 0) -> str:
         """What has arrived on a channel so far. Safe from any thread."""
@@ -101,33 +117,48 @@ class Fold:
                 self._texts[choice, channel].append(text)
                 yield CHANNELS[channel], text, choice
 
-    def settle(self, verdict: Verdict, note: str, stop: tuple[str, int] | None) -> None:
-        """Writes the outcome, the choices and the figures. ``stop`` is the cause and the ns of a stop, if that ended it."""
+    def settle(self, verdict: Verdict, stop: tuple[str, int] | None, secrets: Sequence[str] = ()) -> None:
+        """Writes the outcome, the choices and the figures. ``stop`` is the cause and the ns of a stop, if that ended it.
+
+        What a server says about itself is made plain data here, and ``secrets`` in it are masked before it is cut.
+        """
+
+        def clean(text: str | None) -> str | None:
+            return None if text is None else redact(plain_text(text), secrets)[:SERVER_TEXT]
+
         transcript = self.transcript
         if stop is not None:
             transcript.stop_cause, transcript.timeline.stop_requested = stop
-        transcript.choices = self._choices()
+        for name in ("resolved_model", "system_fingerprint", "request_id"):
+            setattr(transcript, name, clean(getattr(transcript, name)))
+        transcript.choices = self._choices(clean)
+        note = verdict.note
         if verdict.failure is not None:
             failure = asdict(verdict.failure)
-            transcript.error = {name: failure[name] for name in ("type", "status", "code", "message")}
-        if note and (verdict.failure is None or note != verdict.failure.message):
-            transcript.diagnostics.append(note)
-        transcript.diagnostics += [f"{count} x unknown: {name}" for name, count in self._unknown.items()]
+            transcript.error = {
+                name: clean(failure[name]) if isinstance(failure[name], str) else plain(failure[name])
+                for name in ("type", "status", "code", "message")
+            }
+            note = "" if note == verdict.failure.message else note
+        notes = [note] if note else []
+        notes += [f"{count} x unknown: {name}" for name, count in self._unknown.items()]
+        transcript.diagnostics += [clean(text) or "" for text in notes]
         usage = transcript.usage
-        transcript.timing = measure(transcript.timeline, usage.output_tokens, usage.reasoning_tokens, self._server)
+        server = json.loads(redact(json.dumps(plain(self._server)), secrets))
+        transcript.timing = measure(transcript.timeline, usage.output_tokens, usage.reasoning_tokens, server)
         transcript.outcome = verdict.outcome
 
     def _call(self, event: ToolCall) -> str:
         calls = self._calls.setdefault(event.choice, [])
         while len(calls) <= event.call:
-            calls.append({"id": None, "name": None, "arguments": ""})
+            calls.append(_Call())
         call = calls[event.call]
-        call["id"] = call["id"] or event.id
-        call["name"] = call["name"] or event.name
-        call["arguments"] = (call["arguments"] or "") + event.arguments
+        call.id = call.id or event.id
+        call.name = call.name or event.name
+        call.arguments.append(event.arguments)
         return event.arguments
 
-    def _choices(self) -> list[Choice]:
+    def _choices(self, clean: Callable[[str | None], str | None]) -> list[Choice]:
         indexes = {0} | {choice for choice, _ in self._texts} | set(self._finish)
         return [
             Choice(
@@ -135,8 +166,11 @@ class Fold:
                 self.text("text", index),
                 self.text("reasoning", index),
                 self.text("refusal", index),
-                list(self._calls.get(index, ())),
-                self._finish.get(index),
+                [
+                    {"id": clean(call.id), "name": clean(call.name), "arguments": plain_text("".join(call.arguments))}
+                    for call in self._calls.get(index, ())
+                ],
+                clean(self._finish.get(index)),
             )
             for index in sorted(indexes)
         ]

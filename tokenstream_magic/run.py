@@ -18,18 +18,19 @@ from time import monotonic_ns
 from typing import Any, Protocol
 
 from tokenstream_magic.catalog import Endpoint
-from tokenstream_magic.errors import TokenstreamError, one_line, redact
+from tokenstream_magic.errors import TokenstreamError, one_line
 from tokenstream_magic.fold import Fold
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transport import loop
 from tokenstream_magic.transport.http import Call, Exchange, ExchangeError, Read
 from tokenstream_magic.wire.events import Content, Event, Failure, Progress, Terminator, Verdict
 from tokenstream_magic.wire.failures import failure_of_response
-from tokenstream_magic.wire.framing import EventStreamFraming, FramingError
+from tokenstream_magic.wire.framing import FRAME_LIMIT, EventStreamFraming, FramingError
 from tokenstream_magic.wire.protocols import PROTOCOLS, StreamDecoder
 
 log = logging.getLogger(__name__)
 
+ERROR_LIMIT = 64 * 1024
 FIRST_TOKEN_TIMEOUT = 120.0
 IDLE_TIMEOUT = 60.0
 
@@ -128,9 +129,10 @@ class Run:
         The first cause stays; stopping twice, or after the end, has no effect.
         """
         with self._lock:
-            if self._settled or self._stop is not None:
-                return not self._settled
-            self._stop = (cause, monotonic_ns())
+            if self._settled:
+                return False
+            self._stop = self._stop or (cause, monotonic_ns())
+        # also when a stop is already on its way: whatever swallowed the first cancellation must not swallow them all
         loop.get_loop().call_soon_threadsafe(self._end_now)
         return True
 
@@ -157,7 +159,11 @@ class Run:
             log.exception("a run ended in an unexpected error")
             reason = f"unexpected {type(error).__name__}: {one_line(error)}"
             verdict = self._broken(Failure(reason, type="internal"))
-        self._settle(verdict)
+        try:
+            self._settle(verdict)
+        finally:  # whatever happened, nobody waits for ever
+            if not self.future.done():
+                self.future.set_result(self.transcript)
 
     async def _stream(self) -> Verdict:
         endpoint = self.plan.endpoint
@@ -170,6 +176,7 @@ class Run:
         try:
             async with exchange.opened(self.plan.call(endpoint)):
                 self._note_headers(exchange)
+                self._check_stopped()
                 if exchange.response.status_code != 200 or exchange.content_type not in ("text/event-stream", ""):
                     return await self._no_stream(exchange, decoder)
                 encoding = exchange.response.headers.get("content-encoding", "identity")
@@ -186,6 +193,7 @@ class Run:
         framing = EventStreamFraming()
         timeline = self.transcript.timeline
         async for read in exchange.reads():
+            self._check_stopped()
             if timeline.first_byte is None:
                 timeline.first_byte = read.at
             for piece in framing.feed(read.data):
@@ -222,14 +230,17 @@ class Run:
 
     async def _no_stream(self, exchange: Exchange, decoder: StreamDecoder) -> Verdict:
         """The response is no event stream: an error, a page, or an answer in one piece."""
-        response, body = exchange.response, await exchange.excerpt()
+        response = exchange.response
+        whole = response.status_code == 200 and exchange.content_type == "application/json"
+        body = await exchange.text(FRAME_LIMIT if whole else ERROR_LIMIT)
+        self._check_stopped()
         arrived = exchange.stream.read_at if exchange.stream is not None else monotonic_ns()
         status = response.status_code
         if 300 <= status < 400:
             target = one_line(response.headers.get("location", "elsewhere"))
             failure = Failure(f"the server redirects to {target}; redirects are not followed", type="redirect", status=status)
             return Verdict("failed", failure.message, failure)
-        if status == 200 and exchange.content_type == "application/json":
+        if whole:
             try:
                 events = decoder.whole(json.loads(body))
             except (ValueError, RecursionError):
@@ -279,6 +290,11 @@ class Run:
         self._task.cancel()
         self.report("stopping", {})
 
+    def _check_stopped(self) -> None:
+        """Goes no further once a stop or a watchdog has spoken, even if the cancellation got lost on its way here."""
+        if self._stop is not None or self._expired is not None:
+            raise asyncio.CancelledError
+
     def _limit(self, cause: str) -> None:
         with self._lock:
             self._stop = self._stop or (cause, monotonic_ns())
@@ -309,17 +325,14 @@ class Run:
         for channel, text, choice in self.fold.rest():
             self._tell("content", channel, text, choice)
         key = self.plan.endpoint.key
-        secrets = [key.reveal()] if key is not None else []
-        if verdict.failure is not None:
-            verdict.failure.message = redact(verdict.failure.message, secrets)
-        self.fold.settle(verdict, redact(verdict.note, secrets), stopped)
+        self.fold.settle(verdict, stopped, [key.reveal()] if key is not None else [])
         self._tell("end")
         self.future.set_result(self.transcript)
 
     # watchdogs
 
     def _watch(self) -> None:
-        """One timer for three limits, set to the earliest; content only moves a stamp, so it costs nothing."""
+        """One timer for three limits, set to the earliest; content only moves a stamp, so it costs nothing. Ends with the run."""
         limits, now = self.plan.limits, monotonic_ns()
         began = bool(self.fold.pieces)
         allowed = limits.idle if began else limits.first_token
@@ -328,18 +341,16 @@ class Run:
             deadlines.append((self._progress_at + int(allowed * 1e9), "idle" if began else "first-token"))
         if limits.time is not None:
             deadlines.append((self._started_at + int(limits.time * 1e9), "limit:time"))
-        if not deadlines:
-            return
-        due, name = min(deadlines)
-        if now >= due:
-            if name == "limit:time":
-                self.stop(name)
-            else:
-                self._expired = name
-                self._end_now()
-            return
-        # when the first token comes, the idle limit may be the shorter one: look again in time for it
-        wait = min((due - now) / 1e9, limits.idle or 3600.0)
+        wait = limits.idle or 3600.0  # when the first token comes, the idle limit begins: look again in time for it
+        if deadlines:
+            due, name = min(deadlines)
+            if now >= due:
+                if name == "limit:time":
+                    self.stop(name)
+                else:
+                    self._expired = name
+                    self._end_now()
+            wait = min(max((due - now) / 1e9, 0.05), wait)
         self._timer = asyncio.get_running_loop().call_later(wait, self._watch)
 
     # sinks

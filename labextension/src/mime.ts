@@ -5,7 +5,8 @@
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { Widget } from '@lumino/widgets';
 
-import { IStream, MIME, added, streams } from './registry';
+import { IStream, added, streams } from './registry';
+import { MIME } from './state';
 import { StreamView } from './view/stream';
 
 /** Draws one output. The same instance is kept while the output changes, so nothing flickers. */

@@ -7,11 +7,12 @@ import { WidgetModel } from '@jupyter-widgets/base';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import { Signal } from '@lumino/signaling';
 
-import { IStream, MIME, added, streams } from './registry';
+import { IStream, added, streams } from './registry';
 import {
   IBundle,
   Message,
   StreamState,
+  MIME,
   initial,
   isOver,
   restore,

@@ -4,8 +4,7 @@
  */
 import { Signal } from '@lumino/signaling';
 
-/** The MIME type of a transcript, live or settled. */
-export const MIME = 'application/vnd.tokenstream.transcript+json';
+import type { StreamState } from './state';
 
 /** A stream as its view sees it. */
 export interface IStream {
@@ -22,5 +21,3 @@ export const streams = new Map<string, IStream>();
 
 /** Emitted with a model's id when it was added to `streams`. */
 export const added = new Signal<object, string>({});
-
-import type { StreamState } from './state';

@@ -1,5 +1,8 @@
 /** A stream as a value: what the kernel's messages add up to. No DOM, no Jupyter. */
 
+/** The MIME type of a transcript, live or settled. */
+export const MIME = 'application/vnd.tokenstream.transcript+json';
+
 /** The outcomes of a run, once it has one. */
 export const OUTCOMES = ['complete', 'stopped', 'truncated', 'failed'];
 
@@ -106,6 +109,7 @@ export function take(state: StreamState, message: Message, now: number): Need {
       return 'nothing';
     case 'settled':
       state.bundle = (message.bundle as IBundle) ?? null;
+      state.status = outcomeOf(state.bundle) || state.status;
       return 'settle';
     default:
       return 'nothing';
@@ -134,6 +138,13 @@ export function restore(state: StreamState, from: Message, now: number): void {
   }
   figures(state, meta, now);
   state.bundle = (from.bundle as IBundle | null | undefined) ?? state.bundle;
+}
+
+/** The outcome a bundle tells, if it tells one. */
+function outcomeOf(bundle: IBundle | null): string {
+  const said = bundle?.data?.[MIME] as { outcome?: unknown } | undefined;
+  const outcome = textOf(said?.outcome);
+  return OUTCOMES.includes(outcome) ? outcome : '';
 }
 
 function append(state: StreamState, message: Message): void {

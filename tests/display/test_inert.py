@@ -20,7 +20,7 @@ ESC = "\x1b"
         (f"a{ESC}]8;;http://e.x{ESC}\\link{ESC}]8;;{ESC}\\b", "alinkb"),
         (f"a{ESC}]52;c;ZXZpbA=={ESC}\\b", "ab"),
         (f"a{ESC}P+q544e{ESC}\\b", "ab"),
-        (f"a{ESC}_payload\nover lines{ESC}\\b", "ab"),
+        (f"a{ESC}_payload\nover lines{ESC}\\b", "a\nover linesb"),
         (f"a{ESC}^private{ESC}\\b{ESC}Xstring{ESC}\\c", "abc"),
         (f"a{ESC}(0lqk{ESC}(Bb{ESC}cd{ESC}7e", "alqkbde"),
         ("a\x9b31mred\x9b0m", "ared"),

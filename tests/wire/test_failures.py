@@ -114,7 +114,7 @@ def test_a_page_is_shown_by_its_first_words_and_its_status():
     failure = failure_of_response(502, "text/html", page)
     assert (failure.type, failure.status, failure.code) == ("http_error", 502, None)
     assert failure.message.startswith("HTTP 502: <html> <head><title>502 Bad Gateway</title></head> [31mxxx")
-    assert len(failure.message) < 350
+    assert len(failure.message) < 4200
 
 
 def test_an_error_without_a_body_is_its_status():

@@ -203,7 +203,8 @@ def test_unknown_shapes_are_counted_by_name_and_end_nothing(data, name):
     assert decoder.decode(Frame(data)) == [Unknown(name)]
     assert decoder.decode(Frame(json.dumps(chunk({"content": "a"})))) == [Text("a")]
     assert decoder.decode(Frame("[DONE]")) == [Terminator()]
-    assert decoder.verdict().outcome == "complete"
+    # a frame that could not be read may have held a part of the answer
+    assert decoder.verdict().outcome == ("truncated" if name == "undecodable frame" else "complete")
 
 
 def test_a_stray_line_is_an_error_when_it_holds_one():

@@ -10,15 +10,15 @@ import re
 import unicodedata
 
 _ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x1b\\|\x07|\x9c|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]|[\x9d\x90\x98\x9e\x9f].*?(?:\x1b\\|\x07|\x9c|$)",
-    re.DOTALL,
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\x9c\n]*(?:\x1b\\|\x07|\x9c)?|[ -/]*[0-~])"
+    r"|\x9b[0-?]*[ -/]*[@-~]|[\x9d\x90\x98\x9e\x9f][^\x07\x1b\x9c\n]*(?:\x1b\\|\x07|\x9c)?"
 )
 _HIDDEN = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _JOINERS = "\u200c\u200d"  # needed by scripts and emoji; they reorder and hide nothing
 
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([A-Za-z0-9_+#.-]*)[^`]*$")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([A-Za-z0-9_+#.-]*)")
 _LIST = re.compile(r"^( *)([-*+]|\d{1,9}[.)])( +)(.*)$")
-_HEADING = re.compile(r"^(#{1,6})( +)(.*?)[ #]*$")
+_HEADING = re.compile(r"(#{1,6}) +(.*)")
 _INLINE = re.compile(r"(?P<code>(?<!`)`(?P<in>[^`\n]+)`(?!`))|(?P<strong>\*\*(?P<bold>[^*\n]+)\*\*)")
 _SPECIAL = re.compile(r"[`*_\[\]<>&|~@]|(?<=http):|(?<=https):|(?<=ftp):|(?<=www)\.", re.IGNORECASE)
 _AT_START = re.compile(r"[#+=:-]|\d+[.)]")
@@ -61,7 +61,7 @@ def for_markdown(text: str) -> str:
                 code.append(line)
             continue
         opening = _FENCE.match(line)
-        if opening:
+        if opening and not (opening[1][0] == "`" and "`" in line[opening.end() :]):
             fence, language = opening[1], opening[2].lower()
             continue
         out.append(_line(line, deepest))
@@ -87,7 +87,8 @@ def _line(line: str, deepest: int) -> str:
         return ""
     heading = _HEADING.match(line)
     if heading:
-        return f"\n{heading[1]} {_inline(heading[3])}\n"
+        title = _inline(heading[2].rstrip(" #"))
+        return f"\n{heading[1]} {title}\n"
     item = _LIST.match(line)
     if item:
         margin = " " * min(len(item[1]), deepest, _MAX_INDENT)

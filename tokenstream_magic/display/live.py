@@ -86,6 +86,10 @@ class LiveView:
         self._model.on_msg(self._received)
         self._handle = display(live(run.transcript, self._model.model_id), raw=True, display_id=True)
 
+    def wait(self, run: Run) -> None:
+        """The page is served from the stream thread."""
+        run.wait()
+
     def settle(self, run: Run) -> None:
         """Replaces the output by the settled bundle. A page that was reloaded does it itself, from ``settled``."""
         if self._handle is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ class View(Sink, Protocol):
     def open(self, run: Run) -> None:
         """Puts the view where the cell's output is."""
 
+    def wait(self, run: Run) -> None:
+        """Blocks the cell's thread until the run has ended, doing there what must not be done on the stream thread."""
+
     def settle(self, run: Run) -> None:
         """Leaves the settled bundle in its place."""
 
@@ -28,6 +32,10 @@ class Quiet:
 
     def open(self, run: Run) -> None:
         """Nothing to open."""
+
+    def wait(self, run: Run) -> None:
+        """Nothing to do meanwhile."""
+        run.wait()
 
     def settle(self, run: Run) -> None:
         """Nothing to leave."""
@@ -54,31 +62,39 @@ class Settled(Quiet):
 
 
 class Terminal(Quiet):
-    """Growing text; the answer to standard output, what happens around it to standard error."""
+    """Growing text; the answer to standard output, what happens around it to standard error.
 
-    def __init__(self, around: bool = True) -> None:
-        self._around = around
+    The stream thread only hands pieces over; writing, which a full pipe or a held terminal can block, is done by
+    whoever waits.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: queue.SimpleQueue[str | Mapping[str, Any] | None] = queue.SimpleQueue()
         self._column_open = False
         self._bar: Any = None
 
     def state(self, run: Run, state: str, detail: Mapping[str, Any]) -> None:
-        """A progress bar while the model is fetched."""
-        if state == "fetching" and self._around:
-            from tqdm.auto import tqdm
-
-            if self._bar is None:
-                self._bar = tqdm(total=detail["total"], unit="B", unit_scale=True, desc=str(detail.get("what", "fetching")), leave=False)
-            self._bar.update(detail["done"] - self._bar.n)
-        elif self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """The progress of a fetch."""
+        if state == "fetching":
+            self._pieces.put(detail)
 
     def content(self, run: Run, channel: str, text: str, choice: int) -> None:
         """Text as it comes; reasoning and other choices are left to the transcript."""
         if channel in ("text", "refusal") and choice == 0:
-            self._column_open = not text.endswith("\n")
-            sys.stdout.write(for_terminal(text))
-            sys.stdout.flush()
+            self._pieces.put(text)
+
+    def end(self, run: Run) -> None:
+        """Nothing more will come."""
+        self._pieces.put(None)
+
+    def wait(self, run: Run) -> None:
+        """Writes until the end. A reader who went away ends the run: nobody would see the rest."""
+        while (piece := self._pieces.get()) is not None:
+            try:
+                self._write(piece)
+            except BrokenPipeError:
+                run.stop("api")
+        run.wait()
 
     def settle(self, run: Run) -> None:
         """Ends the line and says how it went."""
@@ -86,8 +102,25 @@ class Terminal(Quiet):
             self._bar.close()
         if self._column_open:
             print(flush=True)
-        if self._around:
-            print(summary(run.transcript), file=sys.stderr, flush=True)
+        print(summary(run.transcript), file=sys.stderr, flush=True)
+
+    def _write(self, piece: str | Mapping[str, Any]) -> None:
+        if not isinstance(piece, str):
+            self._progress(piece)
+            return
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._column_open = not piece.endswith("\n")
+        sys.stdout.write(for_terminal(piece))
+        sys.stdout.flush()
+
+    def _progress(self, detail: Mapping[str, Any]) -> None:
+        from tqdm.auto import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=detail["total"], unit="B", unit_scale=True, desc=str(detail["what"]), leave=False)
+        self._bar.update(detail["done"] - self._bar.n)
 
 
 def summary(transcript: Transcript) -> str:

@@ -132,10 +132,9 @@ def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[st
         for channel, choice, text in batch["pieces"]:
             texts.setdefault((channel, choice), []).append(text)
     first = {channel: "".join(texts.get((channel, 0), ())) for channel in _TEXTS}
-    count = 1 + max((choice for _, choice in texts), default=0)
     others = [
         Choice(index, *("".join(texts.get((channel, index), ())) for channel in _TEXTS))  # type: ignore[arg-type]
-        for index in range(1, count)
+        for index in sorted({choice for _, choice in texts} - {0})
     ]
     packed = b"".join(batch["timeline"] for batch in saved)
     note = "the kernel ended while this was streaming; the text is what had been saved"

@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,8 @@ from tokenstream_magic.transcripts.schema import VERSION, batches, from_row, met
 from tokenstream_magic.transcripts.writer import Writer
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 30.0
 
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{1,26}")
 _LAST = re.compile(r"last(?:~(\d{1,9}))?")
@@ -45,11 +48,15 @@ class Store:
     """An open database of transcripts. Reading raises StoreError; writing never disturbs a run."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
-        self._engine = _engine(self.url)
+        try:
+            self.url = make_url(url)
+            self._engine = _engine(self.url)
+        except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
+            raise StoreError(f"The database address cannot be used: {one_line(error)}.", "Check TOKENSTREAM_DATABASE.") from None
         try:
             self._prepare()
         except (sa.exc.SQLAlchemyError, OSError) as error:
+            self._engine.dispose()
             raise _store_error(self.url, error) from None
         self.writer = Writer(self._engine)
 
@@ -108,14 +115,14 @@ class Store:
 
     def _read(self, query: sa.Select[Any]) -> Sequence[Any]:
         try:
-            with self._engine.connect() as connection:
+            with self._engine.connect().execution_options(writes=False) as connection:
                 return connection.execute(query).mappings().all()
         except sa.exc.SQLAlchemyError as error:
             raise _store_error(self.url, error) from None
 
     def _prepare(self) -> None:
-        metadata.create_all(self._engine)
         with self._engine.begin() as connection:
+            metadata.create_all(connection)
             version = connection.execute(sa.select(schema_version.c.version)).scalar()
             if version is None:
                 connection.execute(schema_version.insert().values(version=VERSION))
@@ -128,7 +135,7 @@ class Store:
 
     def _recover(self, connection: sa.Connection) -> None:
         """Finds runs whose process died and writes down what they had saved."""
-        running = sa.select(transcripts).where(transcripts.c.outcome == "running")
+        running = sa.select(transcripts).where(transcripts.c.outcome == "running").with_for_update()
         for row in connection.execute(running).mappings().all():
             if owners.is_alive(row["owner"], row["updated_at"]):
                 continue
@@ -141,6 +148,7 @@ class Store:
 
 _lock = threading.Lock()
 _open: dict[str, Store] = {}
+_failed: dict[str, tuple[StoreError, float]] = {}
 _owner = 0
 
 
@@ -152,8 +160,15 @@ def current() -> Store:
             _open.clear()
             _owner = os.getpid()
         url = default_url()
+        failed, when = _failed.get(url, (None, 0.0))
+        if failed is not None and monotonic() - when < RETRY_SECONDS:
+            raise failed
         if url not in _open:
-            _open[url] = Store(url)
+            try:
+                _open[url] = Store(url)
+            except StoreError as error:  # not tried again with every cell: it may take a while to fail
+                _failed[url] = (error, monotonic())
+                raise
         return _open[url]
 
 
@@ -166,11 +181,15 @@ def _close_all() -> None:
 
 def _engine(url: sa.URL) -> sa.Engine:
     if not url.drivername.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
+        return sa.create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": 5} if url.drivername.startswith("postgresql") else {}
+        )
     if url.database and url.database != ":memory:":
         _make_private(Path(url.database))
-    engine = sa.create_engine(url, connect_args={"timeout": 10})
+    # the driver's own transactions off: ours begin where SQLAlchemy says, so that BEGIN IMMEDIATE is possible
+    engine = sa.create_engine(url, connect_args={"timeout": 10, "isolation_level": None})
     sa.event.listen(engine, "connect", _pragmas)
+    sa.event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -179,6 +198,10 @@ def _pragmas(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", "trusted_schema=OFF"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")
 
 
 def _make_private(path: Path) -> None:

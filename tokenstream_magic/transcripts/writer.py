@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from tokenstream_magic.transcripts.schema import batches, to_row, transcripts
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.1
+RETRY_SECONDS = 1.0
 
 
 class _Pending:
@@ -39,6 +41,16 @@ class _Pending:
         self.touched = time.monotonic()
 
 
+@dataclass(slots=True)
+class _Work:
+    """What of one run goes into the next transaction."""
+
+    pending: _Pending
+    pieces: list[list[Any]]
+    final: dict[str, Any] | None
+    events: int = 0
+
+
 class Writer:
     """A sink for every run that is kept."""
 
@@ -52,7 +64,8 @@ class Writer:
         self._urgent = False
         self._closing = False
         self._written = threading.Condition(self._lock)
-        self._busy = False
+        self._asked = 0  # how often somebody had something to write, and how much of that was seen to
+        self._seen_to = 0
         self._thread = threading.Thread(target=self._serve, name="tokenstream-store", daemon=True)
         self._thread.start()
 
@@ -87,11 +100,12 @@ class Writer:
 
     # any thread
 
-    def flush(self, timeout: float = 10.0) -> None:
-        """Waits until all that was told so far is written, or could not be."""
+    def flush(self, timeout: float = 5.0) -> None:
+        """Waits until all that was told so far is written, or could not be; not for what comes meanwhile."""
         with self._lock:
             self._wake(urgent=True)
-            self._written.wait_for(lambda: not (self._dirty or self._busy), timeout)
+            asked = self._asked
+            self._written.wait_for(lambda: self._seen_to >= asked, timeout)
 
     def close(self) -> None:
         """Writes what is left and ends the thread."""
@@ -102,6 +116,7 @@ class Writer:
 
     def _wake(self, urgent: bool = False) -> None:
         self._dirty = True
+        self._asked += 1
         self._urgent = self._urgent or urgent
         self._changed.notify()
 
@@ -113,80 +128,96 @@ class Writer:
                 self._changed.wait_for(lambda: self._dirty or self._closing, timeout=owners.HEARTBEAT)
                 if self._dirty and not self._urgent and not self._closing:
                     self._changed.wait_for(lambda: self._urgent or self._closing, timeout=BATCH_SECONDS)
-                work = self._take()
+                work, asked = self._take(), self._asked
                 self._dirty = self._urgent = False
-                self._busy, closing = True, self._closing
-            failed = self._commit(work) if work else False
+                closing = self._closing
+            failed = self._write(work) if work else False
             with self._lock:
-                self._busy = False
-                if not failed:
-                    for pending, _pieces, final in work:
-                        if final is not None:
-                            self._runs.pop(pending.run.id, None)
+                self._seen_to = asked
                 self._written.notify_all()
                 if closing:
                     return
                 if failed:
-                    self._changed.wait(timeout=1.0)
+                    self._changed.wait(timeout=RETRY_SECONDS)
                     self._dirty = True
 
-    def _take(self) -> list[tuple[_Pending, list[list[Any]], dict[str, Any] | None]]:
+    def _write(self, work: list[_Work]) -> bool:
+        """Writes what there is, all together or else run by run; True when some of it has to be tried again."""
+        if self._commit(work) is None:
+            self._written_now(work)
+            return False
+        failed = False
+        for one in work:
+            error = self._commit([one])
+            if error is None:
+                self._written_now([one])
+            elif isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, OSError)):
+                self._put_back(one, error)
+                failed = True
+            else:  # this run cannot be written at all: it must not keep the others from it
+                log.error("the transcript %s cannot be saved: %s", one.pending.run.id, one_line(getattr(error, "orig", None) or error))
+                with self._lock:
+                    self._runs.pop(one.pending.run.id, None)
+        if not failed:
+            self.problem = None
+        return failed
+
+    def _take(self) -> list[_Work]:
         quiet = time.monotonic() - owners.HEARTBEAT
         work = []
         for pending in self._runs.values():
             if pending.row is not None or pending.pieces or pending.final is not None or pending.touched < quiet:
-                work.append((pending, pending.pieces, pending.final))
+                work.append(_Work(pending, pending.pieces, pending.final))
                 pending.pieces = []
         return work
 
-    def _commit(self, work: list[tuple[_Pending, list[list[Any]], dict[str, Any] | None]]) -> bool:
-        """Writes the work in one transaction; True when it failed and was put back."""
+    def _commit(self, work: list[_Work]) -> Exception | None:
+        """Writes the work in one transaction; what went wrong, if anything did. Writing it twice does no harm."""
         stamp = time.time()
-        numbers: list[tuple[_Pending, int]] = []
         try:
             with self._engine.begin() as connection:
-                for pending, pieces, final in work:
-                    row = final or pending.row
-                    if not pending.inserted and row is not None:
-                        owner = None if final else owners.this_process()
-                        connection.execute(transcripts.insert().values(**row, owner=owner, updated_at=stamp))
-                    elif final is not None:
-                        of_run = transcripts.c.id == pending.run.id
-                        connection.execute(transcripts.update().where(of_run).values(**final, owner=None, updated_at=stamp))
-                    if final is not None:
-                        connection.execute(batches.delete().where(batches.c.transcript_id == pending.run.id))
-                        continue
-                    if pieces:
-                        numbers.append((pending, self._append(connection, pending, pieces)))
-                    of_run = transcripts.c.id == pending.run.id
-                    connection.execute(transcripts.update().where(of_run).values(updated_at=stamp))
-        except Exception as error:  # whatever a driver raises: the stream goes on and the reader is told once
-            self._put_back(work, error)
-            return True
-        self.problem = None
-        for pending, _pieces, _final in work:
+                for one in work:
+                    self._write_one(connection, one, stamp)
+        except Exception as error:  # whatever a driver raises: the stream goes on
+            return error
+        return None
+
+    def _write_one(self, connection: sa.Connection, work: _Work, stamp: float) -> None:
+        pending, id = work.pending, work.pending.run.id
+        of_run = transcripts.c.id == id
+        row = work.final or pending.row
+        if not pending.inserted and row is not None:
+            connection.execute(transcripts.delete().where(of_run))
+            owner = None if work.final else owners.this_process()
+            connection.execute(transcripts.insert().values(**row, owner=owner, updated_at=stamp))
+        elif work.final is not None:
+            connection.execute(transcripts.update().where(of_run).values(**work.final, owner=None, updated_at=stamp))
+        else:
+            connection.execute(transcripts.update().where(of_run).values(updated_at=stamp))
+        if work.final is not None:
+            connection.execute(batches.delete().where(batches.c.transcript_id == id))
+        elif work.pieces:
+            timeline = pending.run.transcript.timeline
+            work.events = len(timeline)
+            key = {"transcript_id": id, "number": pending.number}
+            connection.execute(batches.delete().where(batches.c.transcript_id == id, batches.c.number == pending.number))
+            packed = timeline.pack(pending.events_written, work.events)
+            connection.execute(batches.insert().values(**key, pieces=work.pieces, timeline=packed))
+
+    def _written_now(self, work: list[_Work]) -> None:
+        for one in work:
+            pending = one.pending
             pending.inserted, pending.row, pending.touched = True, None, time.monotonic()
-        for pending, events in numbers:
-            pending.number += 1
-            pending.events_written = events
-        return False
+            if one.pieces and one.final is None:
+                pending.number += 1
+                pending.events_written = one.events
+            if one.final is not None:
+                with self._lock:
+                    self._runs.pop(pending.run.id, None)
 
-    def _append(self, connection: sa.Connection, pending: _Pending, pieces: list[list[Any]]) -> int:
-        timeline = pending.run.transcript.timeline
-        events = len(timeline)
-        values = {
-            "transcript_id": pending.run.id,
-            "number": pending.number,
-            "pieces": pieces,
-            "timeline": timeline.pack(pending.events_written, events),
-        }
-        connection.execute(batches.insert().values(**values))
-        return events
-
-    def _put_back(self, work: list[tuple[_Pending, list[list[Any]], dict[str, Any] | None]], error: Exception) -> None:
+    def _put_back(self, work: _Work, error: Exception) -> None:
         if self.problem is None:
             self.problem = one_line(getattr(error, "orig", None) or error)
             log.warning("transcripts are not being saved: %s", self.problem)
         with self._lock:
-            for pending, pieces, _final in work:
-                pending.pieces = pieces + pending.pieces
+            work.pending.pieces = work.pieces + work.pending.pieces

@@ -22,7 +22,6 @@ from tokenstream_magic.errors import TokenstreamError
 from tokenstream_magic.transport.network import HOST_UNKNOWN, StampedBackend, StampedStream
 
 CONNECT_TIMEOUT = 10.0
-BODY_EXCERPT = 64 * 1024
 
 
 class ExchangeError(TokenstreamError):
@@ -113,14 +112,14 @@ class Exchange:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise ExchangeError(_broke_off(error), type="connection_lost") from None
 
-    async def excerpt(self) -> str:
-        """The first part of a body that is no stream, for an error message."""
-        body = b""
+    async def text(self, limit: int) -> str:
+        """The body of a response that is no stream, up to ``limit`` bytes."""
+        body = bytearray()
         async for read in self.reads():
             body += read.data
-            if len(body) >= BODY_EXCERPT:
+            if len(body) >= limit:
                 break
-        return body[:BODY_EXCERPT].decode("utf-8", "replace")
+        return body[:limit].decode("utf-8", "replace")
 
     def abort(self) -> None:
         """Closes the connection now. On the loop thread only."""
@@ -174,7 +173,7 @@ class _Body(httpx.AsyncByteStream):
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=False)
+    return httpx.create_ssl_context()  # the authorities of SSL_CERT_FILE, or else certifi's
 
 
 def _no_connection(call: Call, error: Exception) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import socket
 import ssl
 import typing
 from collections import deque
+from collections.abc import Coroutine
 from time import monotonic_ns
 from typing import Any
 
@@ -26,7 +27,8 @@ _KEEP_ALIVE = ((socket.SO_KEEPALIVE, 1),)
 class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     """One connection. ``read_at`` is the arrival of the bytes last handed out, ``reads`` how often the network delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: StampedBackend) -> None:
+        self._backend = backend
         self.opened_at = 0
         self.first_write_at: int | None = None
         self.read_at = 0
@@ -129,7 +131,7 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        secured = StampedStream()
+        secured = StampedStream(self._backend)
         loop = asyncio.get_running_loop()
         assert self._transport is not None
         try:
@@ -145,6 +147,8 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         if transport is None:
             raise httpcore.ConnectError("the connection was closed during the TLS handshake")
         secured.connection_made(transport)
+        secured.opened_at = self.opened_at
+        self._backend.stream = secured  # what arrives from here on is stamped there
         return secured
 
     def get_extra_info(self, info: str) -> Any:
@@ -173,7 +177,7 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         return await self._open(
             loop.create_connection(
-                StampedStream, host, port, happy_eyeballs_delay=0.25, local_addr=(local_address, 0) if local_address else None
+                lambda: StampedStream(self), host, port, happy_eyeballs_delay=0.25, local_addr=(local_address, 0) if local_address else None
             ),
             timeout,
         )
@@ -181,16 +185,14 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: typing.Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
-        return await self._open(asyncio.get_running_loop().create_unix_connection(StampedStream, path), timeout)
+        return await self._open(asyncio.get_running_loop().create_unix_connection(lambda: StampedStream(self), path), timeout)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
     async def _open(self, opening: Any, timeout: float | None) -> httpcore.AsyncNetworkStream:
         try:
-            transport, stream = await asyncio.wait_for(opening, timeout)
-        except asyncio.TimeoutError:
-            raise httpcore.ConnectTimeout from None
+            transport, stream = await _within(timeout, opening)
         except socket.gaierror as error:
             raise httpcore.ConnectError(HOST_UNKNOWN) from error
         except OSError as error:
@@ -202,3 +204,25 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
                     connected.setsockopt(socket.SOL_SOCKET, option, value)
         self.stream = stream
         return typing.cast("httpcore.AsyncNetworkStream", stream)
+
+
+async def _within(timeout: float | None, opening: Coroutine[Any, Any, tuple[asyncio.BaseTransport, StampedStream]]) -> Any:
+    """The opened connection. Unlike ``asyncio.wait_for``, loses no cancellation that comes in the tick it opens."""
+    task = asyncio.ensure_future(opening)
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+    except asyncio.CancelledError:
+        task.cancel()
+        task.add_done_callback(_discard)
+        raise
+    if not task.done():
+        task.cancel()
+        task.add_done_callback(_discard)
+        raise httpcore.ConnectTimeout
+    return task.result()
+
+
+def _discard(task: asyncio.Task[tuple[asyncio.BaseTransport, StampedStream]]) -> None:
+    """Closes a connection that opened after nobody wanted it any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result()[1].abort()

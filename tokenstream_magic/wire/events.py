@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
+from tokenstream_magic.plain import plain_text
+
 Outcome = Literal["running", "complete", "stopped", "truncated", "failed"]
 
 
@@ -163,17 +165,9 @@ class SurrogateJoiner:
         self._held = ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._held, text = text[-1], text[:-1]
-        return _whole(text)
+        return plain_text(text)
 
     def end(self) -> str:
         """What was still held: U+FFFD for half a character, or nothing."""
         held, self._held = self._held, ""
-        return _whole(held)
-
-
-def _whole(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        return plain_text(held)

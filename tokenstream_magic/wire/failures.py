@@ -12,7 +12,7 @@ from typing import Any
 
 from tokenstream_magic.wire.events import Failure
 
-_SHOWN = 300
+_SHOWN = 4096  # what is shown of it is cut later, after keys in it were masked
 
 
 def find_failure(message: Any) -> Failure | None:

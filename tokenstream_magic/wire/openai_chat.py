@@ -33,6 +33,8 @@ from tokenstream_magic.wire.failures import failure_of_text, find_failure
 from tokenstream_magic.wire.framing import Comment, Piece, Stray
 
 NAME = "openai-chat"
+MOST_CHOICES = 128
+MOST_CALLS = 1024
 ACCEPT = "text/event-stream, application/json;q=0.5"
 
 # our name for a request field -> this protocol's
@@ -95,7 +97,7 @@ class Decoder:
             return self._not_json(data, piece.event, piece.terminated)
         events = self._message(message)
         if piece.event == "error" and self._failure is None:
-            events.append(self._fail(Failure(data[:300], type="server_error")))
+            events.append(self._fail(Failure(data, type="server_error")))
         return events
 
     def whole(self, message: Any) -> list[Event]:
@@ -109,13 +111,18 @@ class Decoder:
             if isinstance(choice, Mapping)
         ]
         events = self._message(message)
-        self._terminated = True
+        self._terminated = self._terminated or bool(self._finished or self.characters)
         return events
 
     def verdict(self) -> Verdict:
         """How the stream ended, judged at its end: terminator, finish reason, error, or neither."""
         if self._failure is not None:
             return Verdict("failed", self._failure.message, self._failure)
+        if self._undecodable:
+            lost = f"{self._undecodable} frame{'s' if self._undecodable > 1 else ''} of the stream could not be read"
+            if self.characters or self._calls:
+                return Verdict("truncated", f"{lost}: the answer may not be whole")
+            return Verdict("failed", lost, Failure(lost, type="undecodable"))
         if self._terminated or (self._finished and self._finished >= self._choices):
             if not self.characters and not self._calls:
                 return Verdict("complete", "the server ended the answer without any text")
@@ -127,7 +134,7 @@ class Decoder:
 
     def _not_json(self, data: str, event: str, terminated: bool) -> list[Event]:
         if event == "error":
-            return [self._fail(Failure(data[:300], type="server_error"))]
+            return [self._fail(Failure(data, type="server_error"))]
         events: list[Event] = []
         decoder, position = json.JSONDecoder(), 0
         try:  # two JSON values in one frame: a gateway put its error behind an unfinished event
@@ -188,6 +195,9 @@ class Decoder:
 
     def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
         index = _int(choice.get("index")) or 0
+        if index >= MOST_CHOICES:
+            events.append(Unknown("choice index"))
+            return
         self._choices.add(index)
         delta = choice.get("delta")
         if isinstance(delta, Mapping):
@@ -256,25 +266,32 @@ class _Calls:
 
     def __init__(self) -> None:
         self._ids: list[str | None] = []
+        self._by_id: dict[str, int] = {}
         self._by_index: dict[int, int] = {}
         self._shared: set[int] = set()  # indexes that more than one call was given
 
     def place(self, identifier: str | None, index: int | None) -> int:
         """The position of the call a piece belongs to; opens a new one when it belongs to none."""
-        if identifier is not None and identifier in self._ids:
-            return self._ids.index(identifier)
+        if identifier is not None and identifier in self._by_id:
+            return self._by_id[identifier]
         known = self._by_index.get(index) if index is not None and index not in self._shared else None
         if known is not None and (identifier is None or self._ids[known] is None):
-            self._ids[known] = self._ids[known] or identifier
+            self._name(known, identifier)
             return known
-        if identifier is None and self._ids and (index is None or index in self._shared):
+        if self._ids and (len(self._ids) >= MOST_CALLS or (identifier is None and (index is None or index in self._shared))):
             return len(self._ids) - 1
         if index is not None:
             if index in self._by_index:
                 self._shared.add(index)
             self._by_index[index] = len(self._ids)
-        self._ids.append(identifier)
+        self._ids.append(None)
+        self._name(len(self._ids) - 1, identifier)
         return len(self._ids) - 1
+
+    def _name(self, position: int, identifier: str | None) -> None:
+        if identifier is not None and self._ids[position] is None:
+            self._ids[position] = identifier
+            self._by_id[identifier] = position
 
 
 def _usage(usage: Any) -> Usage | None:
