@@ -25,7 +25,7 @@ from tokenstream_magic.transport import loop
 from tokenstream_magic.transport.http import Call, Exchange, ExchangeError, Read
 from tokenstream_magic.wire.events import Content, Event, Failure, Progress, Terminator, Verdict
 from tokenstream_magic.wire.failures import failure_of_response
-from tokenstream_magic.wire.framing import FRAME_LIMIT, EventStreamFraming, FramingError
+from tokenstream_magic.wire.framing import FRAME_LIMIT, FramingError
 from tokenstream_magic.wire.protocols import PROTOCOLS, StreamDecoder
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class Run:
         return decoder.verdict()
 
     async def _read(self, exchange: Exchange, decoder: StreamDecoder) -> None:
-        framing = EventStreamFraming()
+        framing = PROTOCOLS[self.plan.endpoint.protocol].FRAMING()
         timeline = self.transcript.timeline
         async for read in exchange.reads():
             self._check_stopped()

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenstream_magic.wire.calls import Calls
 from tokenstream_magic.wire.events import (
     Event,
     Failure,
@@ -30,11 +31,12 @@ from tokenstream_magic.wire.events import (
     Verdict,
 )
 from tokenstream_magic.wire.failures import failure_of_text, find_failure
-from tokenstream_magic.wire.framing import Comment, Piece, Stray
+from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Piece, Stray
+from tokenstream_magic.wire.values import integer, json_text, string
 
 NAME = "openai-chat"
+FRAMING = EventStreamFraming
 MOST_CHOICES = 128
-MOST_CALLS = 1024
 ACCEPT = "text/event-stream, application/json;q=0.5"
 
 # our name for a request field -> this protocol's
@@ -75,7 +77,7 @@ class Decoder:
         self._terminated = False
         self._failure: Failure | None = None
         self._served = Served()
-        self._calls: dict[int, _Calls] = {}
+        self._calls: dict[int, Calls] = {}
         self._undecodable = 0
 
     def decode(self, piece: Piece) -> list[Event]:
@@ -94,7 +96,7 @@ class Decoder:
         try:
             message = json.loads(data)
         except (ValueError, RecursionError):
-            return self._not_json(data, piece.event, piece.terminated)
+            return self._notjson_text(data, piece.event, piece.terminated)
         events = self._message(message)
         if piece.event == "error" and self._failure is None:
             events.append(self._fail(Failure(data, type="server_error")))
@@ -132,7 +134,7 @@ class Decoder:
             return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
         return Verdict("truncated", f"ended without finish_reason or [DONE] after {self.characters} characters")
 
-    def _not_json(self, data: str, event: str, terminated: bool) -> list[Event]:
+    def _notjson_text(self, data: str, event: str, terminated: bool) -> list[Event]:
         if event == "error":
             return [self._fail(Failure(data, type="server_error"))]
         events: list[Event] = []
@@ -176,9 +178,9 @@ class Decoder:
 
     def _server(self, message: Mapping[str, Any], events: list[Event]) -> None:
         served = Served(
-            _str(message.get("model")) or self._served.model,
-            _str(message.get("system_fingerprint")) or self._served.system_fingerprint,
-            self._served.response_id or _str(message.get("id")),
+            string(message.get("model")) or self._served.model,
+            string(message.get("system_fingerprint")) or self._served.system_fingerprint,
+            self._served.response_id or string(message.get("id")),
         )
         if served != self._served:
             self._served = served
@@ -191,10 +193,10 @@ class Decoder:
             events.append(ServerTiming(dict(groq["usage"])))
         progress = message.get("prompt_progress")
         if isinstance(progress, Mapping):
-            events.append(Progress(_int(progress.get("processed")) or 0, _int(progress.get("total")) or 0))
+            events.append(Progress(integer(progress.get("processed")) or 0, integer(progress.get("total")) or 0))
 
     def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
-        index = _int(choice.get("index")) or 0
+        index = integer(choice.get("index")) or 0
         if index >= MOST_CHOICES:
             events.append(Unknown("choice index"))
             return
@@ -251,47 +253,14 @@ class Decoder:
 
         Servers number calls from 0 or 1, give every call the index 0, or give none (wire notes, failure 53).
         """
-        calls = self._calls.setdefault(choice, _Calls())
-        identifier, index = _str(call.get("id")), _int(call.get("index"))
+        calls = self._calls.setdefault(choice, Calls())
+        identifier, index = string(call.get("id")), integer(call.get("index"))
         function = call.get("function")
         function = function if isinstance(function, Mapping) else {}
         arguments = function.get("arguments")
         if arguments is not None and not isinstance(arguments, str):
-            arguments = _json(arguments)
-        return ToolCall(calls.place(identifier, index), identifier, _str(function.get("name")), arguments or "", choice)
-
-
-class _Calls:
-    """The tool calls of one choice, by their ids and by the indexes the server gives them."""
-
-    def __init__(self) -> None:
-        self._ids: list[str | None] = []
-        self._by_id: dict[str, int] = {}
-        self._by_index: dict[int, int] = {}
-        self._shared: set[int] = set()  # indexes that more than one call was given
-
-    def place(self, identifier: str | None, index: int | None) -> int:
-        """The position of the call a piece belongs to; opens a new one when it belongs to none."""
-        if identifier is not None and identifier in self._by_id:
-            return self._by_id[identifier]
-        known = self._by_index.get(index) if index is not None and index not in self._shared else None
-        if known is not None and (identifier is None or self._ids[known] is None):
-            self._name(known, identifier)
-            return known
-        if self._ids and (len(self._ids) >= MOST_CALLS or (identifier is None and (index is None or index in self._shared))):
-            return len(self._ids) - 1
-        if index is not None:
-            if index in self._by_index:
-                self._shared.add(index)
-            self._by_index[index] = len(self._ids)
-        self._ids.append(None)
-        self._name(len(self._ids) - 1, identifier)
-        return len(self._ids) - 1
-
-    def _name(self, position: int, identifier: str | None) -> None:
-        if identifier is not None and self._ids[position] is None:
-            self._ids[position] = identifier
-            self._by_id[identifier] = position
+            arguments = json_text(arguments)
+        return ToolCall(calls.place(identifier, index), identifier, string(function.get("name")), arguments or "", choice)
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -300,23 +269,8 @@ def _usage(usage: Any) -> Usage | None:
     output = usage.get("completion_tokens_details")
     prompt = usage.get("prompt_tokens_details")
     return Usage(
-        _int(usage.get("prompt_tokens")),
-        _int(usage.get("completion_tokens")),
-        _int(output.get("reasoning_tokens")) if isinstance(output, Mapping) else None,
-        _int(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
+        integer(usage.get("prompt_tokens")),
+        integer(usage.get("completion_tokens")),
+        integer(output.get("reasoning_tokens")) if isinstance(output, Mapping) else None,
+        integer(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
     )
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value)
-    except (ValueError, RecursionError):
-        return ""
-
-
-def _int(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-
-def _str(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

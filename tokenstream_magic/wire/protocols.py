@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tokenstream_magic.wire import openai_chat
@@ -25,10 +25,24 @@ class StreamDecoder(Protocol):
         """How the stream ended."""
 
 
+class Framing(Protocol):
+    """Reads into pieces."""
+
+    def feed(self, read: bytes) -> list[Piece]:
+        """The pieces that the bytes of one read complete."""
+
+    def end(self) -> list[Piece]:
+        """What the stream left unfinished."""
+
+
 class WireProtocol(Protocol):
     """What one protocol module offers."""
 
     NAME: str
+
+    @property
+    def FRAMING(self) -> Callable[[], Framing]:  # noqa: N802 - the modules' constant
+        """Makes what cuts a body of this protocol into pieces."""
 
     def request(self, model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
         """The request to send."""
