@@ -16,6 +16,7 @@ _HOME = {
     "astream": "tokenstream_magic.api",
     "events": "tokenstream_magic.api",
     "aevents": "tokenstream_magic.api",
+    "decode": "tokenstream_magic.capture",
     "running": "tokenstream_magic.api",
     "stop": "tokenstream_magic.api",
     "Transcript": "tokenstream_magic.record",
@@ -23,11 +24,24 @@ _HOME = {
     "transcripts": "tokenstream_magic",
 }
 
-__all__ = ["TokenstreamError", "Transcript", "__version__", "aevents", "astream", "events", "running", "stop", "stream", "transcripts"]
+__all__ = [
+    "TokenstreamError",
+    "Transcript",
+    "__version__",
+    "aevents",
+    "astream",
+    "decode",
+    "events",
+    "running",
+    "stop",
+    "stream",
+    "transcripts",
+]
 
 if TYPE_CHECKING:
     from tokenstream_magic import transcripts
     from tokenstream_magic.api import aevents, astream, events, running, stop, stream
+    from tokenstream_magic.capture import decode
     from tokenstream_magic.errors import TokenstreamError
     from tokenstream_magic.record import Transcript
 

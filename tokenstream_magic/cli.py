@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from tokenstream_magic.errors import BadRequest, TokenstreamError
 from tokenstream_magic.version import __version__
 
 OK, USAGE, TRUNCATED, FAILED = 0, 2, 3, 4
+
+_DECODED = "protocol outcome finish_reason model text reasoning refusal tool_calls error diagnostics".split()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(run=_demo)
     add = commands.add_parser("pull", help="fetch the local model into the user's cache")
     add.set_defaults(run=_pull)
+    add = commands.add_parser("decode", help="read a captured response body; exits 0 complete, 3 truncated, 4 failed")
+    add.add_argument("file", help="the body, for example of curl -N; - for standard input")
+    add.add_argument("--protocol", default="auto", help="auto, or one of the wire's protocols")
+    add.add_argument("--json", action="store_true", help="print one object with everything")
+    add.set_defaults(run=_decode)
     add = commands.add_parser("models", help="the endpoints, and which of them are ready")
     add.set_defaults(run=_models)
     commands.add_parser("stream", help="stream a prompt in the terminal; tokenstream stream --help lists the flags")
@@ -116,6 +125,26 @@ def _stream(words: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
     return {"complete": OK, "failed": FAILED}.get(run.transcript.outcome, TRUNCATED)
+
+
+def _decode(parsed: argparse.Namespace) -> int:
+    from tokenstream_magic.capture import decode
+    from tokenstream_magic.display.inert import for_terminal
+    from tokenstream_magic.display.views import summary
+
+    try:
+        body = sys.stdin.buffer.read() if parsed.file == "-" else Path(parsed.file).read_bytes()
+    except OSError as error:
+        raise BadRequest(f"{parsed.file} cannot be read: {error.strerror}.") from None
+    transcript = decode(body, parsed.protocol)
+    if parsed.json:
+        plain = {name: getattr(transcript, name) for name in _DECODED}
+        plain |= {"choices": [asdict(c) for c in transcript.choices], "usage": asdict(transcript.usage), "chunks": transcript.timing.chunks}
+        print(json.dumps(plain, ensure_ascii=False, indent=2))
+    else:
+        print(for_terminal(transcript.text))
+        print(summary(transcript), file=sys.stderr)
+    return {"complete": OK, "truncated": TRUNCATED}.get(transcript.outcome, FAILED)
 
 
 def _transcripts(parsed: argparse.Namespace) -> int:

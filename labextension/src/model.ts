@@ -148,7 +148,11 @@ export class StreamModel extends WidgetModel implements IStream {
 
   /** A notebook saved in the middle of a stream holds what had arrived. */
   private saving(_: unknown, state: string): void {
-    if (state !== 'started' || this.state.bundle) {
+    if (state !== 'started') {
+      return;
+    }
+    if (this.state.bundle) {
+      this.settle(this.state.bundle);
       return;
     }
     this.eachOutput((outputs, index, output) => {
