@@ -23,7 +23,9 @@ BODY = body_of(SCRIPTS["hello"])
 
 
 def run(*arguments: str, body: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "tokenstream_magic.cli", "decode", *arguments], input=body, capture_output=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "tokenstream_magic.cli", "decode", *arguments], input=body, capture_output=True, timeout=60
+    )
 
 
 def test_a_captured_body_gives_the_transcript_of_the_live_run(mock: MockServer) -> None:
@@ -81,7 +83,9 @@ def test_what_nothing_recognises_is_refused_in_one_line() -> None:
 @pytest.mark.parametrize(("script", "code"), [("hello", 0), ("no-finish", 3), ("error", 4)])
 def test_the_exit_code_of_the_command_is_the_verdict(tmp_path: Path, script: str, code: int) -> None:
     chosen = SCRIPTS[script]
-    body = b"".join(openai_chat.frames(chosen, "m")) + (openai_chat.error_frame(chosen) if script == "error" else openai_chat.ending(chosen, "m"))
+    body = b"".join(openai_chat.frames(chosen, "m")) + (
+        openai_chat.error_frame(chosen) if script == "error" else openai_chat.ending(chosen, "m")
+    )
     (tmp_path / "body.sse").write_bytes(body)
     for arguments, given in (([str(tmp_path / "body.sse")], b""), (["-", "--protocol", "openai-chat"], body)):
         ran = run(*arguments, body=given)

@@ -207,6 +207,7 @@ def test_two_kernels_that_open_at_once_recover_a_run_once(mock: MockServer, tmp_
     mock.wait_for(1)
     while not sqlite3.connect(path).execute("SELECT count(*) FROM batches").fetchone()[0]:
         run.fold.text()
+    ts.transcripts.open_store().writer.flush()
     ts.transcripts.open_store().writer._runs.clear()
     run.stop()
     run.wait()

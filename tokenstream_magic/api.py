@@ -13,7 +13,7 @@ import queue
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -24,7 +24,8 @@ from tokenstream_magic.errors import BadRequest, KeyRefused, StoreError, Tokenst
 from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.run import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, Limits, Plan, Report, Run, Sink
+from tokenstream_magic.run import Plan, Report, Run, Sink, Starter
+from tokenstream_magic.transport.watch import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, MAX_RETRIES, Limits
 from tokenstream_magic.version import __version__
 
 log = logging.getLogger(__name__)
@@ -165,6 +166,7 @@ def prepare(
     idle_timeout: float | None = IDLE_TIMEOUT,
     time_limit: float | None = None,
     token_limit: int | None = None,
+    max_retries: int = MAX_RETRIES,
     **fields: Any,
 ) -> tuple[Plan, Prompt]:
     """What would be sent, without sending it. Raises BadRequest or KeyRefused when it cannot be."""
@@ -178,11 +180,15 @@ def prepare(
         if option_name.lower() in _FORBIDDEN:
             raise KeyRefused("A key does not go into the request.", "Put it in an environment variable and name it: --api-key-env NAME.")
     limits = Limits(
-        _positive("timeout", timeout), _positive("idle-timeout", idle_timeout), _positive("time-limit", time_limit), token_limit
+        _positive("timeout", timeout),
+        _positive("idle-timeout", idle_timeout),
+        _positive("time-limit", time_limit),
+        token_limit,
+        max_retries,
     )
     if token_limit is not None and token_limit < 1:
         raise BadRequest("--token-limit is a whole number from 1 up.")
-    starter = _start_local if endpoint.starts == "local" else None
+    starter = _STARTERS.get(endpoint.starts or "")
     return Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter), asked
 
 
@@ -265,6 +271,17 @@ async def _start_local(endpoint: Endpoint, report: Report) -> Endpoint:
         return ready.address(endpoint)
     finally:
         cancel.set()
+
+
+async def _start_mock(endpoint: Endpoint, _report: Report) -> Endpoint:
+    """The scripted server of this process, started when it is first asked for."""
+    from tokenstream_magic.mock import server
+
+    running = await asyncio.to_thread(server.shared)
+    return replace(endpoint, base_url=running.base_url)
+
+
+_STARTERS: dict[str, Starter] = {"local": _start_local, "mock": _start_mock}
 
 
 def _positive(flag: str, seconds: float | None) -> float | None:

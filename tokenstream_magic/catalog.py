@@ -62,7 +62,7 @@ class Endpoint:
     """Where a model is served and how it is spoken to.
 
     ``body`` is sent with every request, below the user's own options. ``socket`` is a Unix socket path that takes
-    the place of the host in ``base_url``. ``starts`` names what must run first: ``local`` or nothing.
+    the place of the host in ``base_url``. ``starts`` names what must run first: ``local``, ``mock`` or nothing.
     """
 
     name: str
@@ -113,6 +113,7 @@ BUILT_IN = {
         _here("llamacpp", "http://localhost:8080/v1", "Start it with: llama-server -m MODEL.gguf"),
         _here("vllm", "http://localhost:8000/v1", "Start it with: vllm serve MODEL"),
         _here("lmstudio", "http://localhost:1234/v1", "Start the server in LM Studio's Developer tab."),
+        Endpoint("mock", base_url="http://mock/v1", model="story", starts="mock"),
         _here("ollama", "http://localhost:11434/v1", "Start it with: ollama serve"),
     )
 }

@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--protocol", default="auto", help="auto, or one of the wire's protocols")
     add.add_argument("--json", action="store_true", help="print one object with everything")
     add.set_defaults(run=_decode)
+    add = commands.add_parser("mock", help="serve scripted answers on loopback, faults included, until interrupted")
+    add.add_argument("--port", type=int, default=8765)
+    add.set_defaults(run=_mock)
     add = commands.add_parser("models", help="the endpoints, and which of them are ready")
     add.set_defaults(run=_models)
     commands.add_parser("stream", help="stream a prompt in the terminal; tokenstream stream --help lists the flags")
@@ -125,6 +128,21 @@ def _stream(words: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
     return {"complete": OK, "failed": FAILED}.get(run.transcript.outcome, TRUNCATED)
+
+
+def _mock(parsed: argparse.Namespace) -> int:
+    import threading
+
+    from tokenstream_magic.mock.server import MockServer
+
+    try:
+        server = MockServer(port=parsed.port)
+    except OSError as error:
+        raise BadRequest(f"Port {parsed.port} cannot be used: {error.strerror}.", "Name another: --port 8766.") from None
+    with server:
+        print(f"{server.base_url} serves the models {', '.join(sorted(server.scripts))}; Ctrl-C ends it.", flush=True)
+        threading.Event().wait()
+    return OK
 
 
 def _decode(parsed: argparse.Namespace) -> int:

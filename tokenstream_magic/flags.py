@@ -59,6 +59,7 @@ def stream_parser(prog: str = "%%stream") -> Parser:
     add("--idle-timeout", type=float, metavar="S", help="seconds without progress")
     add("--time-limit", type=float, metavar="S", help="stop after this many seconds")
     add("--token-limit", type=int, metavar="N", help="stop after this many chunks of content")
+    add("--max-retries", type=int, metavar="N", help="how often to try again when a server is busy; only before anything arrived")
     add("--dry-run", action="store_true", help="show the request, keys masked, and send nothing")
     add("--raw", action="store_true", help="send braces as typed")
     add("-h", "--help", action="store_true", help="this text")

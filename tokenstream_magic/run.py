@@ -21,18 +21,18 @@ from tokenstream_magic.catalog import Endpoint
 from tokenstream_magic.errors import TokenstreamError, one_line
 from tokenstream_magic.fold import Fold
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.transport import loop
+from tokenstream_magic.transport import loop, retry
 from tokenstream_magic.transport.http import Call, Exchange, ExchangeError, Read
+from tokenstream_magic.transport.watch import Limits, Watchdog
 from tokenstream_magic.wire.events import Content, Event, Failure, Progress, Terminator, Verdict
 from tokenstream_magic.wire.failures import failure_of_response
 from tokenstream_magic.wire.framing import FRAME_LIMIT, FramingError
-from tokenstream_magic.wire.protocols import PROTOCOLS, StreamDecoder
+from tokenstream_magic.wire.protocols import PROTOCOLS, Framing, StreamDecoder
 
 log = logging.getLogger(__name__)
 
 ERROR_LIMIT = 64 * 1024
-FIRST_TOKEN_TIMEOUT = 120.0
-IDLE_TIMEOUT = 60.0
+STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl")
 
 Report = Callable[[str, Mapping[str, Any]], None]
 """Tells what goes on before the request: a state and its details."""
@@ -58,16 +58,6 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """When a run ends by itself: seconds, and content tokens. None means never."""
-
-    first_token: float | None = FIRST_TOKEN_TIMEOUT
-    idle: float | None = IDLE_TIMEOUT
-    time: float | None = None
-    tokens: int | None = None
-
-
-@dataclass(frozen=True)
 class Plan:
     """What to run: an endpoint, a model on it, messages, request options, limits."""
 
@@ -75,7 +65,7 @@ class Plan:
     model: str
     messages: Sequence[Mapping[str, Any]]
     options: Mapping[str, Any] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     starter: Starter | None = None
 
     def call(self, endpoint: Endpoint | None = None) -> Call:
@@ -105,9 +95,8 @@ class Run:
         self._expired: str | None = None
         self._read_out = False
         self._settled = False
-        self._progress_at = 0
-        self._started_at = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._headers: dict[str, str] = {}
+        self._watchdog = Watchdog(plan.limits, self._limit_passed)
 
     @property
     def id(self) -> str:
@@ -140,12 +129,11 @@ class Run:
 
     async def _main(self) -> None:
         self._task = asyncio.current_task()
-        self._started_at = self._progress_at = monotonic_ns()
         self._tell("begin")
         try:
             if self._stop is not None:
                 raise asyncio.CancelledError
-            self._watch()
+            self._watchdog.start()
             verdict = await self._stream()
         except asyncio.CancelledError:
             verdict = self._cut_short()
@@ -169,28 +157,63 @@ class Run:
         endpoint = self.plan.endpoint
         if self.plan.starter is not None:
             endpoint = await self.plan.starter(endpoint, self.report)
-        self._progress_at = monotonic_ns()
+        attempt = 0
+        while True:
+            self._headers = {}
+            try:
+                verdict = await self._attempt(endpoint)
+            except ExchangeError as error:
+                if error.type != "connection_lost" or self.fold.pieces or self._stop is not None:
+                    raise
+                verdict = Verdict("failed", str(error), Failure(str(error), type=error.type))
+            attempt += 1
+            if not await self._may_retry(verdict, attempt):
+                return verdict
+
+    async def _attempt(self, endpoint: Endpoint) -> Verdict:
+        """Sends the request once and reads the answer to its end."""
+        self._check_stopped()
         self.report("waiting", {})
-        decoder = PROTOCOLS[endpoint.protocol].Decoder()
+        timeline = self.transcript.timeline
+        timeline.first_byte = timeline.first_event = timeline.requested = None
+        protocol = PROTOCOLS[endpoint.protocol]
+        decoder = protocol.Decoder()
         self._exchange = exchange = Exchange()
         try:
             async with exchange.opened(self.plan.call(endpoint)):
                 self._note_headers(exchange)
                 self._check_stopped()
-                if exchange.response.status_code != 200 or exchange.content_type not in ("text/event-stream", ""):
+                if exchange.response.status_code != 200 or exchange.content_type not in (*STREAM_TYPES, ""):
                     return await self._no_stream(exchange, decoder)
                 encoding = exchange.response.headers.get("content-encoding", "identity")
                 if encoding != "identity":
                     failure = Failure(f"the server compressed the stream ({encoding}) although asked not to", type="compressed")
                     return Verdict("failed", failure.message, failure)
-                await self._read(exchange, decoder)
-                self._read_out = True
+                await self._read(exchange, protocol.FRAMING(), decoder)
         finally:
             self._note_connection(exchange)
-        return decoder.verdict()
+        verdict = decoder.verdict()
+        self._read_out = verdict.failure is None or bool(self.fold.pieces)
+        return verdict
 
-    async def _read(self, exchange: Exchange, decoder: StreamDecoder) -> None:
-        framing = PROTOCOLS[self.plan.endpoint.protocol].FRAMING()
+    async def _may_retry(self, verdict: Verdict, attempt: int) -> bool:
+        """Waits for another attempt where one may help: before anything arrived, and within what a reader would wait."""
+        failure = verdict.failure
+        if failure is None or self.fold.pieces or attempt > self.plan.limits.retries:
+            return False
+        if failure.type != "connection_lost" and not retry.is_passing(failure.status, failure.type, self._headers):
+            return False
+        wait = retry.wait_before(attempt, self._headers)
+        if wait is None:
+            failure.message += f" The server asks to wait longer than {retry.LONGEST:.0f} s."
+            return False
+        self.transcript.diagnostics.append(f"tried again after {wait:.1f} s: {failure.message}")
+        self.report("retrying", {"seconds": wait, "attempt": attempt, "reason": one_line(failure.message)[:200]})
+        self._watchdog.allow(wait)
+        await asyncio.sleep(wait)
+        return True
+
+    async def _read(self, exchange: Exchange, framing: Framing, decoder: StreamDecoder) -> None:
         timeline = self.transcript.timeline
         async for read in exchange.reads():
             self._check_stopped()
@@ -213,14 +236,13 @@ class Run:
             if kind in Content:
                 if self.fold.pieces == 0:
                     self.report("streaming", {})
-                self._progress_at = read.at
+                self._watchdog.content(read.at)
                 for channel, text, choice in self.fold.content(event, read.at, read.number):
                     self._tell("content", channel, text, choice)
                 limit = self.plan.limits.tokens
                 if limit is not None and self.fold.pieces >= limit:
                     self._limit("limit:tokens")
             elif kind is Progress:
-                self._progress_at = read.at
                 self.report("prefill", {"done": event.done, "total": event.total})  # type: ignore[union-attr]
             else:
                 self.fold.fact(event, read.at)
@@ -270,6 +292,7 @@ class Run:
             timeline.requested, timeline.connected = stream.first_write_at, stream.opened_at
             timeline.headers = exchange.headers_at
         headers = exchange.response.headers
+        self._headers = dict(headers)
         self.transcript.request_id = headers.get("x-request-id") or headers.get("request-id")
 
     def _note_connection(self, exchange: Exchange) -> None:
@@ -295,6 +318,13 @@ class Run:
         if self._stop is not None or self._expired is not None:
             raise asyncio.CancelledError
 
+    def _limit_passed(self, name: str) -> None:
+        if name == "time":
+            self.stop("limit:time")
+        else:
+            self._expired = self._expired or name
+            self._end_now()
+
     def _limit(self, cause: str) -> None:
         with self._lock:
             self._stop = self._stop or (cause, monotonic_ns())
@@ -317,8 +347,7 @@ class Run:
         return Verdict("truncated" if self.fold.pieces else "failed", failure.message, failure)
 
     def _settle(self, verdict: Verdict) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watchdog.end()
         with self._lock:
             self._settled = True
         stopped = self._stop if verdict.outcome == "stopped" else None
@@ -329,36 +358,12 @@ class Run:
         self._tell("end")
         self.future.set_result(self.transcript)
 
-    # watchdogs
-
-    def _watch(self) -> None:
-        """One timer for three limits, set to the earliest; content only moves a stamp, so it costs nothing. Ends with the run."""
-        limits, now = self.plan.limits, monotonic_ns()
-        began = bool(self.fold.pieces)
-        allowed = limits.idle if began else limits.first_token
-        deadlines: list[tuple[int, str]] = []
-        if allowed is not None:
-            deadlines.append((self._progress_at + int(allowed * 1e9), "idle" if began else "first-token"))
-        if limits.time is not None:
-            deadlines.append((self._started_at + int(limits.time * 1e9), "limit:time"))
-        wait = limits.idle or 3600.0  # when the first token comes, the idle limit begins: look again in time for it
-        if deadlines:
-            due, name = min(deadlines)
-            if now >= due:
-                if name == "limit:time":
-                    self.stop(name)
-                else:
-                    self._expired = name
-                    self._end_now()
-            wait = min(max((due - now) / 1e9, 0.05), wait)
-        self._timer = asyncio.get_running_loop().call_later(wait, self._watch)
-
     # sinks
 
     def report(self, state: str, detail: Mapping[str, Any]) -> None:
         """Tells the sinks what the run is doing. Also counts as progress: a model being fetched is no stall."""
         if state != "stopping":
-            self._progress_at = monotonic_ns()
+            self._watchdog.progress()
         self._tell("state", state, detail)
 
     def _tell(self, what: str, *details: Any) -> None:

@@ -178,6 +178,7 @@ describe('a snapshot', () => {
       chunks: 40,
       since: NOW - 2500,
       progress: null,
+      retryAt: null,
       bundle: null
     });
   });

@@ -21,6 +21,8 @@ export interface StreamState {
   since: number | null;
   /** tqdm's words while the model is fetched, and how far it is. */
   progress: { text: string; done: number; total: number } | null;
+  /** When the next attempt comes, on this page's clock. */
+  retryAt: number | null;
   bundle: IBundle | null;
 }
 
@@ -50,6 +52,7 @@ export function initial(): StreamState {
     chunks: 0,
     since: null,
     progress: null,
+    retryAt: null,
     bundle: null
   };
 }
@@ -100,6 +103,10 @@ export function take(state: StreamState, message: Message, now: number): Need {
         if (message.state === 'waiting') {
           state.since = now;
         }
+        state.retryAt =
+          message.state === 'retrying'
+            ? now + 1000 * (numberOf(message.seconds) ?? 0)
+            : null;
       }
       return 'nothing';
     case 'stopping':

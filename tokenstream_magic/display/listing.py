@@ -37,7 +37,7 @@ def models(endpoints: Mapping[str, Endpoint], has_key: Callable[[Endpoint], bool
     rows = []
     for name, endpoint in endpoints.items():
         if endpoint.starts:
-            where, state = "on this machine, embedded", "ready"
+            where, state = "on this machine", "ready"
         else:
             where = endpoint.base_url
             state = "ready" if has_key(endpoint) else f"set {endpoint.api_key_env}"

@@ -173,6 +173,19 @@ class MockServer:
         await writer.drain()
 
 
+_lock = threading.Lock()
+_shared: MockServer | None = None
+
+
+def shared() -> MockServer:
+    """The mock server of this process, which the endpoint ``mock`` uses; it ends with the process."""
+    global _shared
+    with _lock:
+        if _shared is None:
+            _shared = MockServer()
+        return _shared
+
+
 async def _request(reader: asyncio.StreamReader) -> Exchange | None:
     head = await reader.readuntil(b"\r\n\r\n")
     arrived = monotonic_ns()

@@ -21,6 +21,7 @@ import httpcore
 HOST_UNKNOWN = "the host is not known"
 
 _HIGH_WATER = 1 << 20
+_LINGER = 10.0
 _KEEP_ALIVE = ((socket.SO_KEEPALIVE, 1),)
 
 
@@ -212,8 +213,9 @@ async def _within(timeout: float | None, opening: Coroutine[Any, Any, tuple[asyn
     try:
         await asyncio.wait({task}, timeout=timeout)
     except asyncio.CancelledError:
-        task.cancel()
+        # not cancelled at once: asyncio may lose the socket of a connection that is just being made
         task.add_done_callback(_discard)
+        asyncio.get_running_loop().call_later(timeout or _LINGER, task.cancel)
         raise
     if not task.done():
         task.cancel()

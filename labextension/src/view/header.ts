@@ -74,7 +74,7 @@ export class Header {
     setText(this.model, state.model);
     setText(this.symbol, SYMBOLS[state.status] ?? '●');
     const waited = state.since === null ? 0 : now - state.since;
-    setText(this.words, this.liveWords(state, waited));
+    setText(this.words, this.liveWords(state, waited, now));
     this.progress.hidden = state.progress === null;
     if (state.progress) {
       this.progress.max = state.progress.total || 1;
@@ -113,7 +113,7 @@ export class Header {
     }
   }
 
-  private liveWords(state: StreamState, waited: number): string {
+  private liveWords(state: StreamState, waited: number, now: number): string {
     if (
       state.status === 'stopping' ||
       (this.pressed && state.status !== 'lost' && !isOver(state))
@@ -128,6 +128,10 @@ export class Header {
       case 'waiting':
       case 'prefill':
         return `${this.say('waiting for the first token')} ${running(waited)}`;
+      case 'retrying':
+        return `${this.say('the server is busy: trying again in')} ${running(
+          Math.max(0, (state.retryAt ?? now) - now)
+        )}`;
       case 'lost':
         return this.say('the kernel ended; this is what had arrived');
       default:
@@ -135,13 +139,19 @@ export class Header {
     }
   }
 
+  /** The state without what changes all the time: a screen reader says it once. */
   private announcement(state: StreamState): string {
-    const waiting = ['waiting', 'prefill'].includes(state.status);
-    return waiting
-      ? this.say('waiting for the first token')
-      : state.status === 'fetching'
-        ? this.say('fetching the model')
-        : this.liveWords(state, 0);
+    switch (state.status) {
+      case 'waiting':
+      case 'prefill':
+        return this.say('waiting for the first token');
+      case 'fetching':
+        return this.say('fetching the model');
+      case 'retrying':
+        return this.say('the server is busy: trying again');
+      default:
+        return this.liveWords(state, 0, 0);
+    }
   }
 
   private liveFigures(state: StreamState, waited: number): IFigure[] {

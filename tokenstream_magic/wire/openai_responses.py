@@ -1,0 +1,390 @@
+"""OpenAI Responses, ``stream: true``, as OpenAI, Azure, OpenRouter, llama.cpp and others speak it.
+
+A stream of events named by ``type``, each about an item of the output; the last one is ``response.completed``,
+``response.incomplete`` or ``response.failed`` and carries the whole response, usage included. OpenAI sends no ``[DONE]``.
+Fields: https://platform.openai.com/docs/api-reference/responses-streaming; dialects: the project's wire notes, section 1.3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenstream_magic.wire.calls import MOST_CALLS
+from tokenstream_magic.wire.events import (
+    Event,
+    Failure,
+    Finish,
+    KeepAlive,
+    Reasoning,
+    Refusal,
+    Request,
+    Served,
+    Terminator,
+    Text,
+    ToolCall,
+    Unknown,
+    Usage,
+    Verdict,
+)
+from tokenstream_magic.wire.failures import failure_of_text, find_failure
+from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Piece, Stray
+from tokenstream_magic.wire.values import integer, json_text, mapping, mappings, string
+
+NAME = "openai-responses"
+FRAMING = EventStreamFraming
+ACCEPT = "text/event-stream, application/json;q=0.5"
+
+# our name for a request field -> this protocol's
+FIELDS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning",
+}
+
+_LACKING = ("seed", "stop")  # Chat Completions has these; Responses refuses them
+_LOGPROBS = "message.output_text.logprobs"
+_MOST_ITEMS = 4096
+
+# an event's name before ".delta" or ".done" -> the field of ".done" that holds the whole text, the event its text becomes
+_TEXTS: dict[str, tuple[str, type[Text | Reasoning | Refusal]]] = {
+    "response.output_text": ("text", Text),
+    "response.refusal": ("refusal", Refusal),
+    "response.reasoning_text": ("text", Reasoning),
+    "response.reasoning_summary_text": ("text", Reasoning),
+}
+_ARGUMENTS = {"response.function_call_arguments": "arguments", "response.custom_tool_call_input": "input"}
+_PARTS = {  # the type of a part of an item -> the events that stream it
+    "output_text": "response.output_text",
+    "refusal": "response.refusal",
+    "reasoning_text": "response.reasoning_text",
+    "summary_text": "response.reasoning_summary_text",
+}
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}  # the type of an item -> where its arguments are
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+_SILENT = {  # these say nothing that another event does not say
+    "response.created",
+    "response.queued",
+    "response.in_progress",
+    "response.content_part.added",
+    "response.content_part.done",
+    "response.reasoning_summary_part.added",
+    "response.reasoning_summary_part.done",
+}
+
+
+def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
+    """The request for ``messages`` (``{"role", "content"}`` each). ``options`` are named in :data:`FIELDS` or go as they are."""
+    system = [m["content"] for m in messages if _is_system(m)]
+    body: dict[str, Any] = {"model": model, "input": [dict(m) for m in messages if not _is_system(m)], "stream": True}
+    if system:
+        body["instructions"] = "\n\n".join(system)
+    body.update({FIELDS.get(name, name): value for name, value in options.items() if name not in ("logprobs", *_LACKING, *_EFFORT)})
+    if "reasoning_effort" in options:
+        body["reasoning"] = {**mapping(options.get("reasoning")), "effort": options["reasoning_effort"]}
+    logprobs = options.get("logprobs")
+    if isinstance(logprobs, int) and logprobs is not False:
+        included = body.get("include")
+        body["include"] = [*(included if isinstance(included, list) else ()), _LOGPROBS]
+        if logprobs is not True:
+            body["top_logprobs"] = logprobs
+    return Request("/responses", body, {"Accept": ACCEPT})
+
+
+_EFFORT = ("reasoning_effort",)  # its value is put into an object
+
+
+def authorization(key: str) -> dict[str, str]:
+    """The header that carries the key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+class _Items:
+    """Which item of the output an event is about: by its index, else by its id, else the one that is open.
+
+    GitHub Copilot changes an item's id between its events and some servers send no index (wire notes, failure 57).
+    """
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, int] = {}
+        self._by_id: dict[str, int] = {}
+        self._count = 0
+        self._open = False  # the last item may go on
+
+    def place(self, index: int | None, identifier: str | None, *, opens: bool = False, closes: bool = False) -> int:
+        """The number of the item. ``opens``: what is not known is a new one, whatever is open; ``closes``: it is the last event of it."""
+        item = self._by_index.get(index) if index is not None else None
+        if item is None and identifier is not None and (index is None or opens):
+            item = self._by_id.get(identifier)
+        if item is None:
+            new = self._count == 0 or opens or index is not None or not self._open
+            self._count += new and self._count < _MOST_ITEMS
+            item = self._count - 1
+        if index is not None:
+            self._by_index.setdefault(index, item)
+        if identifier is not None and len(self._by_id) < _MOST_ITEMS:
+            self._by_id.setdefault(identifier, item)
+        if item == self._count - 1:
+            self._open = not closes
+        return item
+
+    def known(self, identifier: str | None) -> int | None:
+        """The item that was sent under this id."""
+        return self._by_id.get(identifier) if identifier is not None else None
+
+
+class _Call:
+    """What was said of one tool call: its id and name are handed on once."""
+
+    __slots__ = ("arguments", "id", "name", "position")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.id: str | None = None
+        self.name: str | None = None
+        self.arguments = False
+
+
+class Decoder:
+    """Frames of one stream into events; ``verdict`` says how it ended."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self._begun = False
+        self._ended = False
+        self._failure: Failure | None = None
+        self._served = Served()
+        self._items = _Items()
+        self._calls: dict[int, _Call] = {}
+        self._call_ids: dict[str, int] = {}
+        self._seen: dict[tuple[int, str], set[int | None]] = {}  # item and kind of text -> its parts of which text came
+        self._undecodable = 0
+
+    def decode(self, piece: Piece) -> list[Event]:
+        """The events of one piece. Never raises on what a server sends."""
+        if isinstance(piece, Comment):
+            return [KeepAlive()]
+        if isinstance(piece, Stray):
+            failure = failure_of_text(piece.text)
+            return [self._fail(failure)] if failure else [Unknown("stray line")]
+        data = piece.data
+        if data.startswith("[DONE]"):  # OpenRouter sends one after the end; before it, it ends nothing
+            return [KeepAlive() if self._ended else Unknown("[DONE]")]
+        if data.startswith(":"):
+            return [KeepAlive()]
+        try:
+            message = json.loads(data)
+        except (ValueError, RecursionError):
+            return self._notjson_text(data, piece.event, piece.terminated)
+        events = self._message(message, piece.event)
+        if piece.event == "error" and self._failure is None:
+            events.append(self._fail(Failure(data, type="server_error")))
+        return events
+
+    def whole(self, message: Any) -> list[Event]:
+        """The events of an answer that was sent in one JSON object: the server ignored ``stream``."""
+        if not isinstance(message, Mapping) or not isinstance(message.get("output"), list):
+            return []
+        events: list[Event] = []
+        self._server(message, events)
+        status = message.get("status")
+        if status in ("in_progress", "queued", "cancelled"):
+            self._begun = True
+            self._output(message, events)
+        else:
+            self._end(f"response.{status}", message, events)
+        return events
+
+    def verdict(self) -> Verdict:
+        """How the stream ended, judged at its end: by the event that ends a response, by an error, or by neither."""
+        if self._failure is not None:
+            return Verdict("failed", self._failure.message, self._failure)
+        if self._undecodable:
+            lost = f"{self._undecodable} frame{'s' if self._undecodable > 1 else ''} of the stream could not be read"
+            if self.characters or self._calls:
+                return Verdict("truncated", f"{lost}: the answer may not be whole")
+            return Verdict("failed", lost, Failure(lost, type="undecodable"))
+        if self._ended:
+            said = self.characters or self._calls
+            return Verdict("complete", "" if said else "the server ended the answer without any text")
+        if not self._begun and not self.characters and not self._calls:
+            return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
+        return Verdict("truncated", f"ended without response.completed after {self.characters} characters")
+
+    def _notjson_text(self, data: str, event: str, terminated: bool) -> list[Event]:
+        if event == "error":
+            return [self._fail(Failure(data, type="server_error"))]
+        events: list[Event] = []
+        decoder, position = json.JSONDecoder(), 0
+        try:  # two JSON values in one frame: a gateway put its error behind an unfinished event
+            while position < len(data):
+                message, position = decoder.raw_decode(data, position)
+                events += self._message(message, event)
+                while data[position : position + 1].isspace():
+                    position += 1
+        except (ValueError, RecursionError):
+            if terminated:
+                self._undecodable += 1
+                events.append(Unknown("undecodable frame"))
+        return events
+
+    def _fail(self, failure: Failure) -> Failure:
+        self._failure = self._failure or failure
+        return failure
+
+    def _message(self, message: Any, event: str) -> list[Event]:
+        failure = find_failure(message)
+        if not isinstance(message, Mapping):
+            return [self._fail(failure) if failure else Unknown(type(message).__name__)]
+        # the name is in the data; a server that leaves it out may still name the event on its line
+        kind = string(message.get("type")) or (event if event != "message" else "message")
+        events: list[Event] = []
+        response = mapping(message.get("response"))
+        self._server(response, events)
+        stem, _, step = kind.rpartition(".")
+        self._begun = self._begun or kind.startswith("response.")
+        if kind in _ENDS:
+            self._end(kind, response, events, failure)
+            return events
+        if stem in _TEXTS and step in ("delta", "done"):
+            self._text(stem, step, message, events)
+        elif stem in _ARGUMENTS and step in ("delta", "done"):
+            self._arguments(stem, step, message, events)
+        elif kind in ("response.output_item.added", "response.output_item.done"):
+            self._item(step, message, events)
+        elif failure is None and kind not in _SILENT:
+            events.append(Unknown(kind[:80]))
+        usage = _usage(response.get("usage"))
+        if usage is not None:
+            events.append(usage)
+        if failure is not None:
+            events.append(self._fail(failure))
+        return events or [KeepAlive()]
+
+    def _server(self, response: Mapping[str, Any], events: list[Event]) -> None:
+        served = Served(
+            string(response.get("model")) or self._served.model,
+            response_id=self._served.response_id or string(response.get("id")),
+        )
+        if served != self._served:
+            self._served = served
+            events.append(served)
+
+    def _end(self, kind: str, response: Mapping[str, Any], events: list[Event], failure: Failure | None = None) -> None:
+        """The event that ends a response, or a whole response: what it says about the end, after what was not streamed of it."""
+        self._begun = True
+        self._output(response, events)
+        usage = _usage(response.get("usage"))
+        if usage is not None:
+            events.append(usage)
+        reason = string(mapping(response.get("incomplete_details")).get("reason"))
+        failure = failure or find_failure({"error": response.get("error")})
+        if failure is None and "failed" in (kind.removeprefix("response."), response.get("status")):
+            failure = Failure("the server ended the response as failed", type="server_error")
+        if failure is not None:
+            events.append(self._fail(failure))
+        elif not self._ended:
+            events.append(Finish(reason or ("incomplete" if kind == "response.incomplete" else "stop")))
+        self._ended = True
+        events.append(Terminator())
+
+    def _output(self, response: Mapping[str, Any], events: list[Event]) -> None:
+        """The items of a whole response of which nothing was streamed.
+
+        An item is known by its id; ids may change, so one that is not known counts only when nothing of its kind came.
+        """
+        streamed = {kind for _, kind in self._seen}
+        called = bool(self._calls)
+        for item in mappings(response.get("output")):
+            identifier = string(item.get("id"))
+            known = self._items.known(identifier)
+            if known is None and item.get("type") in _CALLS:
+                known = self._call_ids.get(str(item.get("call_id")))
+                if known is None and called:
+                    continue
+            place = self._items.place(None, identifier, opens=True) if known is None else known
+            self._whole_item(place, item, events, streamed if known is None else set())
+
+    def _whole_item(self, place: int, item: Mapping[str, Any], events: list[Event], streamed: set[str]) -> None:
+        kind = item.get("type")
+        if kind in _CALLS:
+            self._call(place, item, item.get(_CALLS[kind]), events, whole=True)
+            return
+        known = {stem for at, stem in self._seen if at == place} | streamed
+        for number, part in enumerate([*mappings(item.get("summary")), *mappings(item.get("content"))]):
+            stem = _PARTS.get(str(part.get("type")))
+            if stem is None:
+                events.append(Unknown(str(part.get("type"))[:80]))
+            elif stem not in known:
+                self._add(place, stem, number, part.get(_TEXTS[stem][0]), events)
+
+    def _text(self, stem: str, step: str, message: Mapping[str, Any], events: list[Event]) -> None:
+        place = self._items.place(integer(message.get("output_index")), string(message.get("item_id")))
+        field = "summary_index" if stem == "response.reasoning_summary_text" else "content_index"
+        part = integer(message.get(field))
+        if step == "delta":
+            self._add(place, stem, part, message.get("delta"), events)
+            return
+        seen = self._seen.get((place, stem))
+        # the whole text again, unless no delta of this part came
+        if not seen or not (part is None or part in seen or None in seen):
+            self._add(place, stem, part, message.get(_TEXTS[stem][0]), events)
+
+    def _add(self, place: int, stem: str, part: int | None, text: Any, events: list[Event]) -> None:
+        if isinstance(text, str) and text:
+            self._seen.setdefault((place, stem), set()).add(part)
+            self.characters += len(text)
+            events.append(_TEXTS[stem][1](text))
+
+    def _item(self, step: str, message: Mapping[str, Any], events: list[Event]) -> None:
+        item = mapping(message.get("item"))
+        index, identifier = integer(message.get("output_index")), string(item.get("id"))
+        place = self._items.place(index, identifier, opens=step == "added", closes=step == "done")
+        if step == "done":
+            self._whole_item(place, item, events, set())
+        elif item.get("type") in _CALLS:  # arguments that are here already come again
+            self._call(place, item, None, events)
+
+    def _arguments(self, stem: str, step: str, message: Mapping[str, Any], events: list[Event]) -> None:
+        place = self._items.place(integer(message.get("output_index")), string(message.get("item_id")))
+        arguments = message.get("delta") if step == "delta" else message.get(_ARGUMENTS[stem])
+        self._call(place, {"name": message.get("name")}, arguments, events, whole=step == "done")
+
+    def _call(self, place: int, item: Mapping[str, Any], arguments: Any, events: list[Event], *, whole: bool = False) -> None:
+        """A piece of the call that is item ``place``; ``whole`` arguments count only when no piece of them came."""
+        call = self._calls.get(place)
+        new = call is None
+        if call is None:
+            if len(self._calls) >= MOST_CALLS:
+                events.append(Unknown("tool call"))
+                return
+            call = self._calls[place] = _Call(len(self._calls))
+        identifier = string(item.get("call_id")) or string(item.get("id")) if call.id is None else None
+        name = string(item.get("name")) if call.name is None else None
+        call.id, call.name = call.id or identifier, call.name or name
+        if identifier is not None:
+            self._call_ids.setdefault(identifier, place)
+        if arguments is not None and not isinstance(arguments, str):
+            arguments = json_text(arguments)
+        if not arguments or (whole and call.arguments):
+            arguments = ""
+        call.arguments = call.arguments or bool(arguments)
+        if new or identifier or name or arguments:
+            events.append(ToolCall(call.position, identifier, name, arguments))
+
+
+def _is_system(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "system" and isinstance(message.get("content"), str)
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, Mapping):
+        return None
+    return Usage(
+        integer(usage.get("input_tokens")),
+        integer(usage.get("output_tokens")),
+        integer(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
+        integer(mapping(usage.get("input_tokens_details")).get("cached_tokens")),
+    )
