@@ -24,7 +24,7 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover
     import tomli as tomllib
 
-PROTOCOLS = ("openai-chat",)
+PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini", "ollama")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEFAULT_MODEL = "local"
 LOCAL_ORIGIN = "http://local"
@@ -87,8 +87,8 @@ def _remote(name: str, base_url: str, api_key_env: str, **more: Any) -> Endpoint
     return Endpoint(name, base_url=base_url, api_key_env=api_key_env, needs_key=True, **more)
 
 
-def _here(name: str, base_url: str, advice: str) -> Endpoint:
-    return Endpoint(name, base_url=base_url, advice=advice)
+def _here(name: str, base_url: str, advice: str, **more: Any) -> Endpoint:
+    return Endpoint(name, base_url=base_url, advice=advice, **more)
 
 
 BUILT_IN = {
@@ -104,6 +104,9 @@ BUILT_IN = {
             starts="local",
         ),
         _remote("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+        _remote("openai-responses", "https://api.openai.com/v1", "OPENAI_API_KEY", protocol="openai-responses"),
+        _remote("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", protocol="anthropic"),
+        _remote("gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", protocol="gemini"),
         _remote("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
         _remote("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
         _remote("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
@@ -114,7 +117,7 @@ BUILT_IN = {
         _here("vllm", "http://localhost:8000/v1", "Start it with: vllm serve MODEL"),
         _here("lmstudio", "http://localhost:1234/v1", "Start the server in LM Studio's Developer tab."),
         Endpoint("mock", base_url="http://mock/v1", model="story", starts="mock"),
-        _here("ollama", "http://localhost:11434/v1", "Start it with: ollama serve"),
+        _here("ollama", "http://localhost:11434/api", "Start it with: ollama serve", protocol="ollama"),
     )
 }
 

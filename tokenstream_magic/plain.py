@@ -12,8 +12,11 @@ ITEMS = 10_000
 
 def plain_text(text: str) -> str:
     """``text`` without lone surrogates and NUL, which neither UTF-8 nor a database takes; they become U+FFFD."""
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
+    return whole_text(text.replace("\0", "\ufffd") if "\0" in text else text)
+
+
+def whole_text(text: str) -> str:
+    """``text`` with surrogate pairs joined and lone surrogates as U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

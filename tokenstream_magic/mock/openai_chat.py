@@ -8,6 +8,8 @@ from typing import Any
 
 from tokenstream_magic.mock.script import Script
 
+CONTENT_TYPE = "text/event-stream"
+
 
 def frames(script: Script, model: str) -> Iterator[bytes]:
     """The opening frame, then a frame a piece of reasoning and text."""

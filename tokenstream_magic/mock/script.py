@@ -27,7 +27,7 @@ class Script:
     end, ``no-terminator`` only the finish reason, ``no-finish`` nothing before a clean close, ``cut`` a close in the
     middle of a frame, ``reset`` a connection reset, ``stall`` silence for as long as the client stays.
     ``stall_after`` pieces the server falls silent; ``error_after`` pieces it sends an error. ``together`` pieces
-    share one frame of the network.
+    share one frame of the network. ``body`` is sent instead of all that. ``content_type`` None is the protocol's own.
     """
 
     pieces: tuple[str, ...] = ("Hello", " there", ".")
@@ -40,7 +40,7 @@ class Script:
     status: int = 200
     error: str = "the mock server was told to fail"
     headers: dict[str, str] = field(default_factory=dict)
-    content_type: str = "text/event-stream"
+    content_type: str | None = None
     stall_after: int | None = None
     error_after: int | None = None
     together: int = 1

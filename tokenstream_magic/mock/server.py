@@ -15,10 +15,18 @@ from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Any
 
-from tokenstream_magic.mock import openai_chat
+from tokenstream_magic.mock import anthropic, gemini, ollama, openai_chat, openai_responses
 from tokenstream_magic.mock.script import SCRIPTS, Script
 
 _LONGEST = 3600.0
+# what a path speaks: its end, and the module that writes it
+_SPOKEN = (
+    ("/chat/completions", openai_chat),
+    ("/responses", openai_responses),
+    ("/messages", anthropic),
+    (":streamGenerateContent", gemini),
+    ("/chat", ollama),
+)
 
 
 @dataclass
@@ -114,19 +122,20 @@ class MockServer:
             writer.close()
 
     async def _answer(self, exchange: Exchange, writer: asyncio.StreamWriter) -> None:
-        name = str(exchange.body.get("model", "hello"))
+        speech = next((spoken for end, spoken in _SPOKEN if exchange.path.partition("?")[0].endswith(end)), openai_chat)
+        name = str(exchange.body.get("model") or exchange.path.rpartition("/")[2].partition(":")[0])
         script = self.scripts.get(name)
         if script is None:
             script = Script(status=404, error=f"The model {name!r} does not exist")
         if script.status != 200 or script.body is not None:
-            await self._plain(script, writer)
+            await self._plain(script, speech, writer)
             return
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: {script.content_type}\r\nTransfer-Encoding: chunked\r\n"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {script.content_type or speech.CONTENT_TYPE}\r\nTransfer-Encoding: chunked\r\n"
         writer.write((head + "".join(f"{k}: {v}\r\n" for k, v in script.headers.items()) + "\r\n").encode())
-        await self._stream(script, name, exchange, writer)
+        await self._stream(script, name, speech, exchange, writer)
 
-    async def _stream(self, script: Script, name: str, exchange: Exchange, writer: asyncio.StreamWriter) -> None:
-        frames = list(openai_chat.frames(script, name))
+    async def _stream(self, script: Script, name: str, speech: Any, exchange: Exchange, writer: asyncio.StreamWriter) -> None:
+        frames = list(speech.frames(script, name))
         opening, contents = frames[0], frames[1:]
         await _chunk(writer, opening)
         await asyncio.sleep(script.first)
@@ -136,16 +145,16 @@ class MockServer:
             if script.stall_after is not None and start >= script.stall_after:
                 await self._silence(script, writer)
             if script.error_after is not None and start >= script.error_after:
-                await _chunk(writer, openai_chat.error_frame(script))
+                await _chunk(writer, speech.error_frame(script))
                 break
             exchange.sent.append(monotonic_ns())
             await _chunk(writer, b"".join(contents[start : start + script.together]))
         else:
-            await self._end(script, name, writer)
+            await self._end(script, name, speech, writer)
             return
         await _last_chunk(writer)
 
-    async def _end(self, script: Script, name: str, writer: asyncio.StreamWriter) -> None:
+    async def _end(self, script: Script, name: str, speech: Any, writer: asyncio.StreamWriter) -> None:
         if script.ending == "stall":
             await self._silence(script, writer)
         if script.ending in ("cut", "reset"):
@@ -155,7 +164,7 @@ class MockServer:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
             return
-        await _chunk(writer, openai_chat.ending(script, name))
+        await _chunk(writer, speech.ending(script, name))
         await _last_chunk(writer)
 
     async def _silence(self, script: Script, writer: asyncio.StreamWriter) -> None:
@@ -164,9 +173,9 @@ class MockServer:
             if script.keep_alive:
                 await _chunk(writer, b": keep-alive\n\n")
 
-    async def _plain(self, script: Script, writer: asyncio.StreamWriter) -> None:
-        body = script.body if script.body is not None else json.dumps(openai_chat.error(script)).encode()
-        kind = script.content_type if script.body is not None else "application/json"
+    async def _plain(self, script: Script, speech: Any, writer: asyncio.StreamWriter) -> None:
+        body = script.body if script.body is not None else json.dumps(speech.error(script)).encode()
+        kind = script.content_type or speech.CONTENT_TYPE if script.body is not None else "application/json"
         headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close", **script.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"HTTP/1.1 {script.status} Scripted\r\n{lines}\r\n".encode() + body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
-from tokenstream_magic.plain import plain_text
+from tokenstream_magic.plain import whole_text
 
 Outcome = Literal["running", "complete", "stopped", "truncated", "failed"]
 
@@ -165,9 +165,9 @@ class SurrogateJoiner:
         self._held = ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._held, text = text[-1], text[:-1]
-        return plain_text(text)
+        return whole_text(text)
 
     def end(self) -> str:
         """What was still held: U+FFFD for half a character, or nothing."""
         held, self._held = self._held, ""
-        return plain_text(held)
+        return whole_text(held)

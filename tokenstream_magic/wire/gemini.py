@@ -50,7 +50,7 @@ FIELDS = {
 _NO_REASON = "FINISH_REASON_UNSPECIFIED"  # the zero of the enum: some translators write it out
 _ABOUT = ("thought", "thoughtSignature", "partMetadata", "videoMetadata")  # say something about a part, hold none
 _BETWEEN = " \t\r\n,[]"  # what stands between the objects of an array
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,4})\]|\['([^']*)'\]|\[\"([^\"]*)\"\]")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,3})\]|\['([^']*)'\]|\[\"([^\"]*)\"\]")
 _MOST_STEPS = 32
 
 
@@ -127,7 +127,7 @@ class Decoder:
                 self._cut = True
         elif piece.event == "error" and self._failure is None:
             events.append(self._fail(Failure(data, type="server_error")))
-        return events
+        return events or ([KeepAlive()] if whole else [])
 
     def whole(self, message: Any) -> list[Event]:
         """The events of an answer sent as one JSON object, or as the whole array that comes without ``alt=sse``."""
@@ -265,6 +265,8 @@ class _Calls:
         """The events of one ``functionCall`` part."""
         events: list[Event] = []
         identifier, name = string(call.get("id")), string(call.get("name"))
+        if self._open is None and not call:  # the last piece of a call that was ended by a finishReason
+            return []
         open_id, open_name = self._open or (None, None)
         goes_on = self._open is not None and name in (None, open_name) and identifier in (None, open_id)
         if not goes_on:
@@ -278,19 +280,21 @@ class _Calls:
             self._arguments.update(arguments)
         for piece in mappings(call.get("partialArgs")):
             self._put(piece)
-        if call.get("willContinue") is True:
-            shown = (None, None) if goes_on else (identifier, name)
-            return [*events, ToolCall(self._count - 1, *shown, "", self._choice)]
-        text, self._open, self._arguments = json_text(self._arguments), None, {}
         shown = (None, None) if goes_on else (identifier, name)
+        text = "" if call.get("willContinue") is True else self._ended()
+        if isinstance(arguments, str):  # a translator's: JSON text already
+            text = arguments
         return [*events, ToolCall(self._count - 1, *shown, text, self._choice)]
 
     def close(self) -> list[Event]:
         """What came of a call that was not ended."""
         if self._open is None:
             return []
+        return [ToolCall(self._count - 1, None, None, self._ended(), self._choice)]
+
+    def _ended(self) -> str:
         text, self._open, self._arguments = json_text(self._arguments), None, {}
-        return [ToolCall(self._count - 1, None, None, text, self._choice)]
+        return text
 
     def _put(self, piece: Mapping[str, Any]) -> None:
         """Writes one value where its path says; a string at a path that has one goes on."""

@@ -44,7 +44,7 @@ FIELDS = {
     "reasoning_effort": "reasoning",
 }
 
-_LACKING = ("seed", "stop")  # Chat Completions has these; Responses refuses them
+_NOT_AS_THEY_ARE = ("seed", "stop", "logprobs", "reasoning_effort")  # Responses has no seed and no stop, and other shapes for the rest
 _LOGPROBS = "message.output_text.logprobs"
 _MOST_ITEMS = 4096
 
@@ -81,7 +81,7 @@ def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[
     body: dict[str, Any] = {"model": model, "input": [dict(m) for m in messages if not _is_system(m)], "stream": True}
     if system:
         body["instructions"] = "\n\n".join(system)
-    body.update({FIELDS.get(name, name): value for name, value in options.items() if name not in ("logprobs", *_LACKING, *_EFFORT)})
+    body.update({FIELDS.get(name, name): value for name, value in options.items() if name not in _NOT_AS_THEY_ARE})
     if "reasoning_effort" in options:
         body["reasoning"] = {**mapping(options.get("reasoning")), "effort": options["reasoning_effort"]}
     logprobs = options.get("logprobs")
@@ -91,9 +91,6 @@ def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[
         if logprobs is not True:
             body["top_logprobs"] = logprobs
     return Request("/responses", body, {"Accept": ACCEPT})
-
-
-_EFFORT = ("reasoning_effort",)  # its value is put into an object
 
 
 def authorization(key: str) -> dict[str, str]:
@@ -110,20 +107,24 @@ class _Items:
     def __init__(self) -> None:
         self._by_index: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
+        self._indexed: set[int] = set()  # items that have an index
         self._count = 0
         self._open = False  # the last item may go on
 
     def place(self, index: int | None, identifier: str | None, *, opens: bool = False, closes: bool = False) -> int:
         """The number of the item. ``opens``: what is not known is a new one, whatever is open; ``closes``: it is the last event of it."""
         item = self._by_index.get(index) if index is not None else None
-        if item is None and identifier is not None and (index is None or opens):
-            item = self._by_id.get(identifier)
         if item is None:
-            new = self._count == 0 or opens or index is not None or not self._open
+            item = self.known(identifier)
+            if index is not None and item in self._indexed:  # one id for several items: the index tells them apart
+                item = None
+        if item is None:
+            new = opens or not self._open or (index is not None and self._count - 1 in self._indexed)
             self._count += new and self._count < _MOST_ITEMS
             item = self._count - 1
-        if index is not None:
+        if index is not None and len(self._by_index) < _MOST_ITEMS:
             self._by_index.setdefault(index, item)
+            self._indexed.add(item)
         if identifier is not None and len(self._by_id) < _MOST_ITEMS:
             self._by_id.setdefault(identifier, item)
         if item == self._count - 1:
@@ -295,6 +296,8 @@ class Decoder:
 
         An item is known by its id; ids may change, so one that is not known counts only when nothing of its kind came.
         """
+        if self._ended:
+            return
         streamed = {kind for _, kind in self._seen}
         called = bool(self._calls)
         for item in mappings(response.get("output")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tokenstream_magic.wire import openai_chat
+from tokenstream_magic.wire import anthropic, gemini, ollama, openai_chat, openai_responses
 from tokenstream_magic.wire.events import Event, Request, Verdict
 from tokenstream_magic.wire.framing import Piece
 
@@ -54,5 +54,5 @@ class WireProtocol(Protocol):
         """A decoder for one stream."""
 
 
-PROTOCOLS: dict[str, WireProtocol] = {openai_chat.NAME: openai_chat}
+PROTOCOLS: dict[str, WireProtocol] = {protocol.NAME: protocol for protocol in (openai_chat, openai_responses, anthropic, gemini, ollama)}
 """Every protocol we speak."""
