@@ -55,7 +55,7 @@ def refused(kind, *arguments, **more):
     [
         (None, "local", "SmolLM2-135M-Instruct"),
         ("local", "local", "SmolLM2-135M-Instruct"),
-        ("local/other", "local", "other"),
+        ("mock/other", "mock", "other"),
         ("openai/gpt-x", "openai", "gpt-x"),
         ("openai:gpt-x", "openai", "gpt-x"),
         ("ollama/qwen3:0.6b", "ollama", "qwen3:0.6b"),
@@ -86,9 +86,9 @@ def test_the_users_endpoint_comes_before_the_built_in_one_of_its_name(configure)
 
 
 def test_a_changed_configuration_is_read_again(configure):
-    configure('[aliases]\nfast = "local/a"')
+    configure('[aliases]\nfast = "mock/a"')
     assert found("fast")[1] == "a"
-    configure('[aliases]\nfast = "local/b"')
+    configure('[aliases]\nfast = "mock/b"')
     os.utime(config_path(), ns=(1, 1))
     assert found("fast")[1] == "b"
 

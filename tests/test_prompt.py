@@ -207,11 +207,18 @@ def test_there_is_no_system_prompt_unless_one_is_given():
     assert build("Hi", system="").system is None
 
 
-@pytest.mark.parametrize("template", ["", "  \n\t\n", "--- user\n", "--- system\nOnly this.", "--- system\nOnly this.\n--- user\n \n"])
+@pytest.mark.parametrize("template", ["", "  \n\t\n", "--- user\n"])
 def test_an_empty_prompt_is_refused_with_an_example(template):
     with pytest.raises(BadRequest, match="empty") as caught:
         build(template, {})
     assert "for example" in caught.value.hint
+
+
+@pytest.mark.parametrize("template", ["--- system\nOnly this.", "--- system\nOnly this.\n--- user\n \n"])
+def test_only_a_system_message_asks_nothing_and_says_what_to_add(template):
+    with pytest.raises(BadRequest, match="only a system message") as caught:
+        build(template, {})
+    assert "--- user" in caught.value.hint
 
 
 def test_a_system_flag_alone_asks_nothing():

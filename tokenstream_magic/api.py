@@ -38,7 +38,18 @@ INTERRUPTS = 2
 NEVER = 1e7  # seconds; longer limits are none
 
 _FIELDS = ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort", "logprobs")
+_SHORT = {"n": "no_log", "s": "system", "o": "option", "m": "model", "api_base": "base_url"}
+_CELL_ONLY = {
+    "out": "The call returns the transcript: name it there.",
+    "bg": "Use start() or a task of your own.",
+    "raw": "In a call braces are always sent as typed.",
+    "dry_run": "prepare() gives the request without sending it.",
+}
 _FORBIDDEN = ("api_key", "apikey", "api-key", "authorization", "x-api-key", "key")
+
+
+Ask = str | Prompt | list[Mapping[str, Any]]
+"""What may be asked: text, messages (``{"role", "content"}``), or a Prompt."""
 
 
 @dataclass(slots=True)
@@ -51,10 +62,12 @@ class Piece:
     ms: float
 
 
-def stream(prompt: str | Prompt, model: str | None = None, **flags: Any) -> Transcript:
+def stream(prompt: Ask, model: str | None = None, **flags: Any) -> Transcript:
     """Sends a prompt and waits for the answer, which shows itself as it grows in a notebook or terminal.
 
-    ``flags`` are those of ``%%stream`` (INTERFACE §2) with underscores. An interrupt stops the run and keeps what
+    ``flags``: ``system``, ``option`` (a dictionary), ``temperature``, ``top_p``, ``max_tokens``, ``seed``, ``stop``,
+    ``reasoning_effort``, ``logprobs``; ``base_url``, ``protocol``, ``api_key_env``; ``timeout``, ``idle_timeout``,
+    ``time_limit`` (seconds), ``token_limit``, ``max_retries``; ``no_log``, ``tag``, ``note``. An interrupt stops the run and keeps what
     came. In an async cell prefer :func:`astream`: it leaves the kernel free, so that the Stop button works everywhere.
     """
     view = views.choose()
@@ -63,7 +76,7 @@ def stream(prompt: str | Prompt, model: str | None = None, **flags: Any) -> Tran
     return run.transcript
 
 
-async def astream(prompt: str | Prompt, model: str | None = None, **flags: Any) -> Transcript:
+async def astream(prompt: Ask, model: str | None = None, **flags: Any) -> Transcript:
     """:func:`stream` for an async caller. Cancelling it stops the run, keeps what came and returns normally."""
     view = views.choose()
     run = start(prompt, model, view=view, **flags)
@@ -98,7 +111,7 @@ async def finished(run: Run) -> Transcript:
     return run.transcript
 
 
-def events(prompt: str | Prompt, model: str | None = None, **flags: Any) -> Iterator[Piece]:
+def events(prompt: Ask, model: str | None = None, **flags: Any) -> Iterator[Piece]:
     """The pieces of an answer as they arrive. Leaving the loop early stops the run."""
     sink = _Queue(queue.SimpleQueue())
     run = start(prompt, model, sinks=[sink], **flags)
@@ -110,7 +123,7 @@ def events(prompt: str | Prompt, model: str | None = None, **flags: Any) -> Iter
         run.wait()
 
 
-async def aevents(prompt: str | Prompt, model: str | None = None, **flags: Any) -> AsyncIterator[Piece]:
+async def aevents(prompt: Ask, model: str | None = None, **flags: Any) -> AsyncIterator[Piece]:
     """:func:`events` for an async caller."""
     loop, arrived = asyncio.get_running_loop(), asyncio.Event()
     sink = _Queue(queue.SimpleQueue(), lambda: loop.call_soon_threadsafe(arrived.set))
@@ -130,7 +143,7 @@ async def aevents(prompt: str | Prompt, model: str | None = None, **flags: Any) 
 
 
 def start(
-    prompt: str | Prompt,
+    prompt: Ask,
     model: str | None = None,
     *,
     view: views.View | None = None,
@@ -154,7 +167,7 @@ def start(
 
 
 def prepare(
-    prompt: str | Prompt,
+    prompt: Ask,
     model: str | None = None,
     *,
     system: str | None = None,
@@ -170,10 +183,18 @@ def prepare(
     **fields: Any,
 ) -> tuple[Plan, Prompt]:
     """What would be sent, without sending it. Raises BadRequest or KeyRefused when it cannot be."""
-    unknown = [name for name in fields if name not in _FIELDS]
-    if unknown:
-        raise BadRequest(f"There is no flag {unknown[0]!r}.", 'A field of the request goes into option={"name": value}.')
-    asked = prompt if isinstance(prompt, Prompt) else prompts.build(prompt, None, system)
+    for name in fields:
+        if name in _CELL_ONLY:
+            raise BadRequest(f"{name} is a flag of cells.", _CELL_ONLY[name])
+        if name not in _FIELDS:
+            long = _SHORT.get(name)
+            raise BadRequest(
+                f"There is no flag {name!r}.",
+                f"Its name is {long}." if long else 'A field of the request goes into option={"name": value}.',
+            )
+    if option is not None and not isinstance(option, Mapping):
+        raise BadRequest("option is a dictionary.", 'Example: option={"top_k": 5}.')
+    asked = _asked(prompt, system)
     endpoint, name = catalog.resolve(model, base_url=base_url, protocol=protocol, api_key_env=api_key_env)
     options = {**{k: v for k, v in fields.items() if v is not None}, **(option or {})}
     for option_name in options:
@@ -190,6 +211,23 @@ def prepare(
         raise BadRequest("--token-limit is a whole number from 1 up.")
     starter = _STARTERS.get(endpoint.starts or "")
     return Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter), asked
+
+
+def request_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the flags that say what is sent; the others say what is kept of it."""
+    return {name: value for name, value in flags.items() if name not in ("no_log", "tag", "note")}
+
+
+def _asked(prompt: Any, system: str | None) -> Prompt:
+    """The Prompt of what a caller gives: text, messages, or one that was built before."""
+    if isinstance(prompt, Prompt):
+        return prompt
+    if isinstance(prompt, str):
+        return prompts.build(prompt, None, system)
+    if isinstance(prompt, list) and prompt and all(isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in prompt):
+        first = [{"role": "system", "content": system}] if system else []
+        return Prompt([*first, *(dict(m) for m in prompt)], "")
+    raise BadRequest("The prompt is text, or a list of messages.", 'Example: [{"role": "user", "content": "Hi"}].')
 
 
 def describe(plan: Plan, asked: Prompt) -> Transcript:

@@ -100,7 +100,7 @@ BUILT_IN = {
             model="SmolLM2-135M-Instruct",
             # a cached prefix changes the batch shapes and with them the last bits of the logits: without the cache
             # a seed gives the same words every time
-            body={"cache_prompt": False},
+            body={"cache_prompt": False, "max_tokens": 1024},  # so small a model rambles when it is let
             starts="local",
         ),
         _remote("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
@@ -157,6 +157,9 @@ def _read(path: Path, changed: int) -> Configuration:  # noqa: ARG001 - part of 
             loaded = tomllib.load(file)
     except (OSError, ValueError) as error:
         raise BadRequest(f"{path} cannot be read: {error}.") from None
+    for table in loaded:
+        if table not in ("endpoints", "aliases"):
+            raise BadRequest(f"{path}: there is no table [{table}].", "Known: endpoints, aliases.")
     tables, aliases = loaded.get("endpoints", {}), loaded.get("aliases", {})
     if not isinstance(tables, dict):
         raise BadRequest(f"{path}: an endpoint is a table.", "Example: [endpoints.lab].")
@@ -210,12 +213,17 @@ def resolve(
     """
     known = configuration()
     environment = os.environ if environment is None else environment
-    model = known.aliases.get(model or "", model) or DEFAULT_MODEL
+    alias, model = model, known.aliases.get(model or "", model) or DEFAULT_MODEL
     if base_url:
         endpoint = _on_the_line(base_url, protocol, api_key_env, known)
         name = model if model != DEFAULT_MODEL else "default"
     else:
-        endpoint, name = _named(model, known)
+        try:
+            endpoint, name = _named(model, known)
+        except BadRequest as error:
+            if alias in known.aliases:
+                raise BadRequest(f"The alias {alias!r} in {config_path()} leads nowhere: {error.message}", error.hint) from None
+            raise
         if protocol:
             endpoint = replace(endpoint, protocol=check_protocol(protocol))
         if api_key_env:
@@ -240,9 +248,13 @@ def _named(model: str, known: Configuration) -> tuple[Endpoint, str]:
         if head in table and (found or separator == ":"):
             endpoint = table[head]
             name = rest or endpoint.model
+            if endpoint.starts == "local" and name != endpoint.model:
+                raise BadRequest(f"{head} has one model, {endpoint.model}.", "Write local; %stream models lists other endpoints.")
             if not name:
                 raise BadRequest(f"{head} needs the name of a model.", f"Write it behind a slash: {head}/MODEL.")
             return endpoint, name
+    if "://" in model:
+        raise BadRequest("That is an address and not a model.", "Write the model's name, and the address behind --base-url.")
     close = get_close_matches(model.split("/", maxsplit=1)[0], [*table, *known.aliases], n=1)
     meant = f"Did you mean {close[0]}? " if close else ""
     raise BadRequest(

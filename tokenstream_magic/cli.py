@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenstream_magic.errors import BadRequest, TokenstreamError
+from tokenstream_magic.flags import OUTCOMES
 from tokenstream_magic.version import __version__
 
 OK, USAGE, TRUNCATED, FAILED = 0, 2, 3, 4
@@ -22,6 +23,8 @@ _DECODED = "protocol outcome finish_reason model text reasoning refusal tool_cal
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 fine, 2 wrong use, 3 truncated or stopped, 4 failed."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["transcripts"] and words[1:2] and words[1].startswith("-") and words[1] not in ("-h", "--help"):
+        words.insert(1, "list")  # as %transcripts takes it
     if words[:1] == ["stream"]:  # its flags are those of the cell magic
         return _guarded(lambda: _stream(words[1:]))
     parser = _parser()
@@ -79,7 +82,7 @@ def _transcript_commands(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("-n", "--limit", type=int, default=20)
     listing.add_argument("-m", "--model")
     listing.add_argument("-q", "--query", help="a text in the prompt or the answer")
-    listing.add_argument("-s", "--status", help="an outcome: complete, stopped, truncated, failed")
+    listing.add_argument("-s", "--status", choices=OUTCOMES, help="an outcome")
     listing.add_argument("--tag")
     show = actions.add_parser("show", help="print one")
     show.add_argument("id", nargs="?", default="last", help="an id, the start of one, last or last~1")
@@ -104,7 +107,7 @@ def _models(_parsed: argparse.Namespace) -> int:
     from tokenstream_magic import catalog
     from tokenstream_magic.display import listing
 
-    print(listing.models(catalog.endpoints(), catalog.has_key))
+    print(listing.models(catalog.endpoints(), catalog.configuration().aliases, catalog.has_key, catalog.config_path()))
     return OK
 
 
@@ -120,8 +123,14 @@ def _stream(words: Sequence[str]) -> int:
     text = sys.stdin.read()
     if not text.strip():
         raise BadRequest("There is no prompt on standard input.", "Example: echo 'Name three rivers.' | tokenstream stream local")
-    view = Terminal()
     asked = prompts.build(text.rstrip("\n"), None, flags.system)
+    if flags.dry_run:
+        from tokenstream_magic.commands import dry_run
+
+        plan, _ = api.prepare(asked, flags.model or flags.model_name, **api.request_flags(keywords))
+        print(dry_run(plan))
+        return OK
+    view = Terminal()
     run = api.start(asked, flags.model or flags.model_name, view=view, **keywords)
     try:
         api.blocked(run, view)
@@ -178,7 +187,7 @@ def _transcripts(parsed: argparse.Namespace) -> int:
         print(store.path)
     else:
         filters: dict[str, Any] = {name: getattr(parsed, name) for name in ("model", "query", "status", "tag")}
-        print(listing.transcripts(store.recent(parsed.limit, **filters)))
+        print(listing.transcripts(store.recent(parsed.limit, **filters), filtered=any(filters.values())))
     return OK
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tokenstream_magic import api, catalog, prompt as prompts
 from tokenstream_magic.display import listing, views
 from tokenstream_magic.errors import MASK, BadRequest, TokenstreamError, one_line
-from tokenstream_magic.flags import EXAMPLE, Parser, parse_stream, split, stream_parser
+from tokenstream_magic.flags import EXAMPLE, OUTCOMES, Parser, parse_stream, split, stream_parser
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
@@ -71,9 +71,8 @@ def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, 
         namespace = None if flags.raw else {**magics.shell.user_ns, **(local_ns or {})}
         asked = prompts.build(cell.rstrip("\n"), namespace, flags.system)
         if flags.dry_run:
-            keywords = {k: v for k, v in keywords.items() if k not in ("no_log", "tag", "note")}
-            plan, _ = api.prepare(asked, model, **keywords)
-            views.print_text(_dry(plan))
+            plan, _ = api.prepare(asked, model, **api.request_flags(keywords))
+            views.print_text(dry_run(plan))
             return
         go(_Asked(asked, model, keywords, out, flags.bg))
     except TokenstreamError as error:
@@ -117,7 +116,8 @@ def _bind(magics: Any, out: str | None, transcript: Transcript) -> None:
         magics.shell.user_ns[out] = transcript
 
 
-def _dry(plan: Any) -> str:
+def dry_run(plan: Any) -> str:
+    """The request of a plan, its key masked."""
     call = plan.call()
     key = plan.endpoint.key
     headers = {name: value.replace(key.reveal(), MASK) if key else value for name, value in call.headers.items()}
@@ -132,7 +132,9 @@ def manage(magics: Any, line: str) -> None:
         return
     command, arguments = (words[0], words[1:]) if words else ("help", [])
     commands: dict[str, Callable[[list[str]], None]] = {
-        "models": lambda _: views.print_text(listing.models(catalog.endpoints(), catalog.has_key)),
+        "models": lambda _: views.print_text(
+            listing.models(catalog.endpoints(), catalog.configuration().aliases, catalog.has_key, catalog.config_path())
+        ),
         "default": lambda names: _set_default(magics, names),
         "status": lambda _: views.print_text(listing.runs(api.running())),
         "stop": lambda ids: views.print_text(_stopped(ids)),
@@ -147,6 +149,7 @@ def transcripts(line: str) -> None:
     words = _words(line)
     if words is None:
         return
+    words = ["help"] if words in (["--help"], ["-h"]) else words
     named = words and not words[0].startswith("-")
     command, arguments = (words[0], words[1:]) if named else ("list", words)
     commands: dict[str, Callable[[list[str]], None]] = {
@@ -176,15 +179,20 @@ def _words(line: str) -> list[str] | None:
 
 
 def _set_default(magics: Any, names: list[str]) -> None:
+    if not names:
+        views.print_text(f"{magics.model} is used when a cell names no model.")
+        return
     if len(names) != 1:
         raise BadRequest("Name one model.", "Example: %stream default local.")
     catalog.resolve(names[0])
     magics.model = names[0]
-    views.print_text(f"%%stream uses {names[0]} when a cell names no model.")
+    views.print_text(f"%%stream uses {names[0]} when a cell names no model, until this kernel ends.")
 
 
 def _stopped(ids: list[str]) -> str:
     stopped = api.stop(ids[0] if ids else None)
+    if ids and not stopped and api.running():
+        return f"No stream {one_line(ids[0])!r} is running. %stream status lists those that are."
     return "\n".join(f"stopped {run.id} ({run.transcript.model})" for run in stopped) or "Nothing to stop."
 
 
@@ -200,7 +208,7 @@ def list_parser(prog: str) -> Parser:
     parser.add_argument("-n", "--limit", type=int, default=20)
     parser.add_argument("-m", "--model")
     parser.add_argument("-q", "--query")
-    parser.add_argument("-s", "--status")
+    parser.add_argument("-s", "--status", choices=OUTCOMES)
     parser.add_argument("--tag")
     return parser
 
@@ -208,7 +216,7 @@ def list_parser(prog: str) -> Parser:
 def _list(words: list[str]) -> None:
     filters = vars(list_parser("%transcripts list").parse_args(words))
     found = _store().recent(filters.pop("limit"), **filters)
-    views.print_text(listing.transcripts(found))
+    views.print_text(listing.transcripts(found, filtered=any(filters.values())))
 
 
 def _show(ids: list[str]) -> None:

@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from tokenstream_magic.errors import BadRequest, KeyRefused
 
 EXAMPLE = """Example:
 
-    %%stream local --temperature 0
-    Name three rivers."""
+    %%stream local --temperature 0 -o response_format '{"type": "json_object"}'
+    Name three rivers, as JSON."""
+
+SHELL_EXAMPLE = """Example:
+
+    echo 'Name three rivers.' | tokenstream stream local --temperature 0"""
+
+
+CELL = "%%stream"
+OUTCOMES = ("complete", "stopped", "truncated", "failed", "running")
+_OURS = ("messages", "stream", "stream_options", "model", "contents", "input")
 
 
 class Parser(argparse.ArgumentParser):
     """argparse that raises a readable error instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises BadRequest."""
-        raise BadRequest(f"{message[:1].upper()}{message[1:]}.", f"{self.prog} --help lists the flags.")
+        """Raises BadRequest, with the flag that was meant when it is close."""
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        close = get_close_matches(unknown[1].replace("_", "-"), self._option_string_actions, n=1) if unknown else []
+        meant = f"Did you mean {close[0]}? " if close else ""
+        raise BadRequest(f"{message[:1].upper()}{message[1:]}.", f"{meant}{self.prog} --help lists the flags.")
 
 
-def stream_parser(prog: str = "%%stream") -> Parser:
-    """The flags that say what is sent and when to end; each name comes from a tool its users know."""
-    parser = Parser(prog=prog, add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLE)
+def stream_parser(prog: str = CELL) -> Parser:
+    """The flags; those of a cell only are left out for a command line. They say what is sent and when to end; each name comes from a tool its users know."""
+    parser = Parser(
+        prog=prog,
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLE if prog == CELL else SHELL_EXAMPLE,
+    )
+    in_cell = prog == CELL
     add = parser.add_argument
     add("model_name", nargs="?", metavar="MODEL", help="endpoint/model or an alias, for example local or openai/MODEL")
     add("-m", "--model", help="the same as MODEL")
@@ -50,8 +71,10 @@ def stream_parser(prog: str = "%%stream") -> Parser:
     add("--base-url", "--api-base", metavar="URL", help="an endpoint by its address")
     add("--protocol", help="what that address speaks")
     add("--api-key-env", metavar="VAR", help="the environment variable that holds the key; a key itself is refused")
-    add("--out", metavar="NAME", help="bind the Transcript to this name; _stream always is")
-    add("--bg", action="store_true", help="do not hold the cell; the view keeps its Stop")
+    if in_cell:
+        add("--out", metavar="NAME", help="bind the Transcript to this name; _stream always is")
+    if in_cell:
+        add("--bg", action="store_true", help="do not hold the cell; the view keeps its Stop")
     add("-n", "--no-log", action="store_true", help="do not keep this run")
     add("--tag", action="append", default=[], help="a tag to find the transcript by")
     add("--note", help="a note kept with the transcript")
@@ -61,7 +84,8 @@ def stream_parser(prog: str = "%%stream") -> Parser:
     add("--token-limit", type=int, metavar="N", help="stop after this many chunks of content")
     add("--max-retries", type=int, metavar="N", help="how often to try again when a server is busy; only before anything arrived")
     add("--dry-run", action="store_true", help="show the request, keys masked, and send nothing")
-    add("--raw", action="store_true", help="send braces as typed")
+    if in_cell:
+        add("--raw", action="store_true", help="send braces as typed")
     add("-h", "--help", action="store_true", help="this text")
     return parser
 
@@ -69,7 +93,7 @@ def stream_parser(prog: str = "%%stream") -> Parser:
 _MINE = ("model_name", "model", "option", "out", "bg", "dry_run", "raw", "help", "system")
 
 
-def parse_stream(line: str, prog: str = "%%stream") -> tuple[argparse.Namespace, dict[str, Any]]:
+def parse_stream(line: str, prog: str = CELL) -> tuple[argparse.Namespace, dict[str, Any]]:
     """The flags of a line, and those among them that the public face takes as keywords. Raises BadRequest or KeyRefused."""
     return parse_words(split(line), prog)
 
@@ -86,7 +110,7 @@ def parse_words(words: Sequence[str], prog: str) -> tuple[argparse.Namespace, di
     if flags.model and flags.model_name:
         raise BadRequest("The model is named twice.", "Write it once, in front or behind -m.")
     keywords = {k: v for k, v in vars(flags).items() if k not in _MINE and v is not None}
-    keywords["option"] = {name: _value(text) for name, text in flags.option}
+    keywords["option"] = {name: _value(name, text) for name, text in flags.option}
     return flags, keywords
 
 
@@ -98,8 +122,16 @@ def split(line: str) -> list[str]:
         raise BadRequest("A quote is not closed.", "Put text with spaces between two quotes: -s 'Be brief.'") from None
 
 
-def _value(text: str) -> Any:
+def _value(name: str, text: str) -> Any:
+    if name in _OURS:
+        raise BadRequest(
+            f"-o {name} would replace what the cell says.", "Write the prompt in the cell and the model in front of the flags."
+        )
     try:
         return json.loads(text)
     except ValueError:
+        if text.startswith(("{", "[")):
+            raise BadRequest(
+                f"The value of -o {name} is no JSON: {text}.", "Put it between single quotes, which keep the double ones."
+            ) from None
         return text

@@ -54,6 +54,7 @@ class Fold:
 
     def __init__(self, transcript: Transcript) -> None:
         self.transcript = transcript
+        transcript.growing = self.text
         self.pieces = 0
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._joiners: dict[tuple[int, int], SurrogateJoiner] = {}
@@ -94,8 +95,9 @@ class Fold:
         elif isinstance(event, ServerTiming):
             self._server.update(event.figures)
         elif isinstance(event, Finish):
-            timeline.finished = timeline.finished or at
-            self._finish.setdefault(event.choice, event.reason)
+            # some servers say STOP with every chunk: the last reason is the one that holds
+            timeline.finished = at
+            self._finish[event.choice] = event.reason
         elif isinstance(event, Terminator):
             timeline.finished = timeline.finished or at
             timeline.ended = timeline.ended or at
@@ -131,7 +133,7 @@ class Fold:
             transcript.stop_cause, transcript.timeline.stop_requested = stop
         for name in ("resolved_model", "system_fingerprint", "request_id"):
             setattr(transcript, name, clean(getattr(transcript, name)))
-        transcript.choices = self._choices(clean)
+        transcript.choices, transcript.growing = self._choices(clean), None
         note = verdict.note
         if verdict.failure is not None:
             failure = asdict(verdict.failure)

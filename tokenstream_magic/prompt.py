@@ -58,6 +58,8 @@ def build(template: str, namespace: Mapping[str, Any] | None = None, system: str
         if content.strip():
             messages.append({"role": role, "content": content})
     if not any(message["role"] != "system" for message in messages):
+        if messages:
+            raise BadRequest("There is only a system message.", "Add a line that is exactly: --- user, and what you ask below it.")
         raise BadRequest("The prompt is empty.", "Write it below the %%stream line, for example: Name three rivers.")
     return Prompt(messages, template, variables)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
@@ -90,11 +90,15 @@ class Transcript:
     request_id: str | None = None
     system_fingerprint: str | None = None
     package_version: str | None = None
+    growing: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+    """While the outcome is ``running``: what has arrived so far on a channel."""
 
     presenter: ClassVar[Callable[[Transcript], tuple[dict[str, Any], dict[str, Any]]] | None] = None
     """Draws a transcript for a notebook; the display room sets it, so that a record needs to know no display."""
 
     def _of_first_choice(self, name: str, empty: Any) -> Any:
+        if self.growing is not None and isinstance(empty, str):
+            return self.growing(name)
         return getattr(self.choices[0], name) if self.choices else empty
 
     @property
@@ -132,6 +136,3 @@ class Transcript:
         if Transcript.presenter is None:
             return {"text/plain": repr(self)}
         return Transcript.presenter(self)
-
-
-FIELDS = tuple(f.name for f in fields(Transcript))

@@ -196,5 +196,5 @@ def test_transcripts_are_listed_and_shown(kernel: Kernel, server: MockServer) ->
 def test_nothing_is_kept_of_a_run_that_says_so(kernel: Kernel, server: MockServer) -> None:
     kernel.run(f"%%stream hello --base-url {server.base_url} -n\nunkept words")
     listed = "".join(m["content"]["text"] for m in kernel.run("%transcripts -q 'unkept words'") if m["msg_type"] == "stream")
-    assert listed == "No transcripts.\n"
+    assert listed == "No transcript matches.\n"
     assert kernel.value("_stream.outcome") == "'complete'"

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tokenstream_magic.wire.events import Event, Finish, KeepAlive, Reasoning, Served, Text, ToolCall, Unknown, Usage
-from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Frame
+from tokenstream_magic.wire.framing import Comment, Frame
 from tokenstream_magic.wire.gemini import Decoder, authorization, request
 
 EVENT = Event.__args__
@@ -28,11 +28,6 @@ def run(*pieces):
         data = json.dumps(piece) if isinstance(piece, dict) else piece
         events += decoder.decode(Frame(data) if isinstance(data, str) else data)
     return events, decoder.verdict()
-
-
-def framed(body, framing=None):
-    framing = framing or EventStreamFraming()
-    return run(*framing.feed(body), *framing.end())
 
 
 def text_of(events):

@@ -95,6 +95,8 @@ def about(transcript: Transcript) -> dict[str, Any]:
 
 def in_words(transcript: Transcript) -> str:
     """How it ended, for a reader; empty when it is simply complete."""
+    if transcript.outcome == "running":
+        return f"still answering, {len(transcript.timeline)} chunks so far"
     message = (transcript.error or {}).get("message") or (transcript.diagnostics[0] if transcript.diagnostics else "")
     if transcript.outcome == "stopped":
         return f"stopped {_CAUSES.get(transcript.stop_cause or '', '')}".strip()

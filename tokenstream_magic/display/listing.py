@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from tokenstream_magic.catalog import Endpoint
 from tokenstream_magic.display.inert import for_terminal
@@ -13,10 +14,10 @@ from tokenstream_magic.run import Run
 _WORDS = 48
 
 
-def transcripts(found: Sequence[Transcript]) -> str:
+def transcripts(found: Sequence[Transcript], *, filtered: bool = False) -> str:
     """One line a transcript: id, when, model, outcome, TTFT, rate, first words."""
     if not found:
-        return "No transcripts."
+        return "No transcript matches." if filtered else "No transcripts yet."
     rows = [
         [
             t.id,
@@ -32,18 +33,16 @@ def transcripts(found: Sequence[Transcript]) -> str:
     return table(["id", "when", "model", "outcome", "TTFT", "rate", "prompt → answer"], rows)
 
 
-def models(endpoints: Mapping[str, Endpoint], has_key: Callable[[Endpoint], bool]) -> str:
-    """One line an endpoint: name, where, and whether it can be used."""
+def models(endpoints: Mapping[str, Endpoint], aliases: Mapping[str, str], has_key: Callable[[Endpoint], bool], config: Path) -> str:
+    """One line an endpoint (name, where, whether it can be used) and an alias, and where the user's own are configured."""
     rows = []
     for name, endpoint in endpoints.items():
-        if endpoint.starts:
-            where, state = "on this machine", "ready"
-        else:
-            where = endpoint.base_url
-            state = "ready" if has_key(endpoint) else f"set {endpoint.api_key_env}"
-            state = endpoint.advice or state
+        where = "on this machine" if endpoint.starts else endpoint.base_url
+        state = endpoint.advice or ("ready" if has_key(endpoint) else f"set {endpoint.api_key_env}")
         rows.append([f"{name}/{endpoint.model or 'MODEL'}", endpoint.protocol, where, state])
-    return table(["model", "protocol", "where", "state"], rows)
+    rows += [[alias, "", f"→ {target}", ""] for alias, target in aliases.items()]
+    mine = f"Your own endpoints and aliases: {config}" + ("" if config.exists() else " (not there yet)")
+    return table(["model", "protocol", "where", "state"], rows) + "\n\n" + mine
 
 
 def runs(running: Sequence[Run]) -> str:
