@@ -37,6 +37,7 @@ from tokenstream_magic.wire.values import integer, json_text, string
 NAME = "openai-chat"
 FRAMING = EventStreamFraming
 MOST_CHOICES = 128
+_RARE = frozenset(("error", "type", "error_type", "error_message", "x_groq", "timings", "prompt_progress"))
 ACCEPT = "text/event-stream, application/json;q=0.5"
 
 # our name for a request field -> this protocol's
@@ -156,27 +157,44 @@ class Decoder:
         return failure
 
     def _message(self, message: Any) -> list[Event]:
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict):
             failure = find_failure(message)
             return [self._fail(failure) if failure else Unknown(type(message).__name__)]
         events: list[Event] = []
-        failure = find_failure(message)
-        self._server(message, events)
+        # what nearly every chunk has is looked at first, and what few have only when one of its names is there
+        rare = not _RARE.isdisjoint(message)
+        failure = find_failure(message) if rare or message.get("object") == "error" else None
+        if not self._is_served_by(message):
+            self._served_by(message, events)
+        if rare:
+            self._server(message, events)
         choices = message.get("choices")
         if isinstance(choices, list):
             for choice in choices:
-                if isinstance(choice, Mapping):
+                if isinstance(choice, dict):
+                    if "error" in choice:
+                        failure = failure or find_failure({"error": choice["error"]})
                     self._choice(choice, events)
         elif not failure and not events and not message.get("usage"):
             events.append(Unknown(str(message.get("object", "message"))[:80]))
-        usage = _usage(message.get("usage"))
+        usage = message.get("usage")
         if usage is not None:
-            events.append(usage)
+            counted = _usage(usage)
+            if counted is not None:
+                events.append(counted)
         if failure is not None:
             events.append(self._fail(failure))
         return events or [KeepAlive()]
 
-    def _server(self, message: Mapping[str, Any], events: list[Event]) -> None:
+    def _is_served_by(self, message: dict[str, Any]) -> bool:
+        served = self._served
+        return (
+            message.get("model") == served.model
+            and message.get("system_fingerprint") == served.system_fingerprint
+            and served.response_id is not None
+        )
+
+    def _served_by(self, message: dict[str, Any], events: list[Event]) -> None:
         served = Served(
             string(message.get("model")) or self._served.model,
             string(message.get("system_fingerprint")) or self._served.system_fingerprint,
@@ -185,6 +203,8 @@ class Decoder:
         if served != self._served:
             self._served = served
             events.append(served)
+
+    def _server(self, message: Mapping[str, Any], events: list[Event]) -> None:
         timings = message.get("timings")
         if isinstance(timings, Mapping):
             events.append(ServerTiming(dict(timings)))
@@ -195,14 +215,16 @@ class Decoder:
         if isinstance(progress, Mapping):
             events.append(Progress(integer(progress.get("processed")) or 0, integer(progress.get("total")) or 0))
 
-    def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
-        index = integer(choice.get("index")) or 0
+    def _choice(self, choice: dict[str, Any], events: list[Event]) -> None:
+        index = choice.get("index")
+        if type(index) is not int or index < 0:
+            index = 0
         if index >= MOST_CHOICES:
             events.append(Unknown("choice index"))
             return
         self._choices.add(index)
         delta = choice.get("delta")
-        if isinstance(delta, Mapping):
+        if isinstance(delta, dict):
             self._delta(delta, index, events)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
@@ -212,7 +234,14 @@ class Decoder:
                 self._finished.add(index)
                 events.append(Finish(reason, index))
 
-    def _delta(self, delta: Mapping[str, Any], index: int, events: list[Event]) -> None:
+    def _delta(self, delta: dict[str, Any], index: int, events: list[Event]) -> None:
+        if len(delta) == 1:  # nearly every chunk is text and nothing else
+            content = delta.get("content")
+            if isinstance(content, str):
+                if content:
+                    self.characters += len(content)
+                    events.append(Text(content, index))
+                return
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(reasoning, Mapping):
             reasoning = reasoning.get("content")
