@@ -7,11 +7,11 @@ https://platform.claude.com/docs/en/build-with-claude/streaming and the table in
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenstream_magic.wire.calls import Calls
+from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
     Event,
     Failure,
@@ -28,8 +28,8 @@ from tokenstream_magic.wire.events import (
     Usage,
     Verdict,
 )
-from tokenstream_magic.wire.failures import failure_of_text, find_failure
-from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Piece, Stray
+from tokenstream_magic.wire.failures import find_failure
+from tokenstream_magic.wire.framing import EventStreamFraming
 from tokenstream_magic.wire.values import integer, json_text, mapping, mappings, string
 
 NAME = "anthropic"
@@ -79,44 +79,23 @@ def authorization(key: str) -> dict[str, str]:
     return {"x-api-key": key}
 
 
-class Decoder:
+class Decoder(MessageDecoder):
     """Frames of one stream into events; ``verdict`` says how it ended."""
 
     def __init__(self) -> None:
-        self.characters = 0
+        super().__init__()
         self._started = False  # a message_start came
         self._blocks: dict[int | None, str] = {}  # the type of the block last opened at an index
         self._inputs: dict[int | None, tuple[int, Any]] = {}  # open calls of which no argument text came: call and ``input``
         self._calls = Calls()
         self._called = False
         self._counts: dict[str, int] = {}
-        self._served = Served()
         self._finished = False
         self._terminated = False
         self._spliced = False
-        self._failure: Failure | None = None
-        self._undecodable = 0
 
-    def decode(self, piece: Piece) -> list[Event]:
-        """The events of one piece. Never raises on what a server sends."""
-        if isinstance(piece, Comment):
-            return [KeepAlive()]
-        if isinstance(piece, Stray):
-            failure = failure_of_text(piece.text)
-            return [self._fail(failure)] if failure else [Unknown("stray line")]
-        data = piece.data
-        if data.startswith(":"):
-            return [KeepAlive()]
-        if data.startswith("[DONE]"):  # gateways in front of several protocols add it to all: it ends nothing here
-            return [Unknown("[DONE]")]
-        try:
-            message = json.loads(data)
-        except (ValueError, RecursionError):
-            return self._notjson_text(data, piece.event, piece.terminated)
-        events = self._message(message)
-        if piece.event == "error" and self._failure is None:
-            events.append(self._fail(Failure(data, type="server_error")))
-        return events
+    def _said(self) -> bool:
+        return bool(self.characters or self._called)
 
     def whole(self, message: Any) -> list[Event]:
         """The events of an answer that was sent in one JSON object: the server ignored ``stream``."""
@@ -134,43 +113,13 @@ class Decoder:
         self._terminated = self._terminated or bool(self._finished or self.characters)
         return events
 
-    def verdict(self) -> Verdict:
+    def _judge(self) -> Verdict:
         """How the stream ended, judged at its end: only ``message_stop`` makes an answer complete."""
-        if self._failure is not None:
-            return Verdict("failed", self._failure.message, self._failure)
-        if self._undecodable:
-            lost = f"{self._undecodable} frame{'s' if self._undecodable > 1 else ''} of the stream could not be read"
-            if self.characters or self._called:
-                return Verdict("truncated", f"{lost}: the answer may not be whole")
-            return Verdict("failed", lost, Failure(lost, type="undecodable"))
         if self._terminated:
-            if not self.characters and not self._called:
-                return Verdict("complete", "the server ended the answer without any text")
-            return Verdict("complete")
+            return self._complete()
         if not self._started and not self._has_content() and not self._finished:
-            return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
+            return self._empty()
         return Verdict("truncated", f"ended without message_stop after {self.characters} characters")
-
-    def _notjson_text(self, data: str, event: str, terminated: bool) -> list[Event]:
-        if event == "error":
-            return [self._fail(Failure(data, type="server_error"))]
-        events: list[Event] = []
-        decoder, position = json.JSONDecoder(), 0
-        try:  # two JSON values in one frame: a gateway put its error behind an unfinished event
-            while position < len(data):
-                message, position = decoder.raw_decode(data, position)
-                events += self._message(message)
-                while data[position : position + 1].isspace():
-                    position += 1
-        except (ValueError, RecursionError):
-            if terminated:
-                self._undecodable += 1
-                events.append(Unknown("undecodable frame"))
-        return events
-
-    def _fail(self, failure: Failure) -> Failure:
-        self._failure = self._failure or failure
-        return failure
 
     def _has_content(self) -> bool:
         return bool(self.characters or self._called or self._blocks)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tokenstream_magic.wire.calls import MOST_CALLS
+from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
     Event,
     Failure,
@@ -91,17 +92,14 @@ def authorization(key: str) -> dict[str, str]:
     return {"x-goog-api-key": key}
 
 
-class Decoder:
+class Decoder(MessageDecoder):
     """Frames of one stream into events; ``verdict`` says how it ended."""
 
     def __init__(self) -> None:
-        self.characters = 0
+        super().__init__()
         self._finished: set[int] = set()
         self._choices: set[int] = set()
-        self._failure: Failure | None = None
-        self._served = Served()
         self._calls: dict[int, _Calls] = {}
-        self._undecodable = 0
         self._cut = False  # the stream ended inside a frame
         self._array = False  # a JSON array was opened and not closed
 
@@ -116,18 +114,20 @@ class Decoder:
             return [Unknown("[DONE]")]
         if data.startswith(":"):
             return [KeepAlive()]
-        events, whole = self._values(data)
+        events, whole = self._all_values(data)
         if not whole:
             if piece.event == "error":
                 events.append(self._fail(Failure(data, type="server_error")))
             elif piece.terminated:
-                self._undecodable += 1
-                events.append(Unknown("undecodable frame"))
+                events.append(self._unreadable())
             else:
                 self._cut = True
         elif piece.event == "error" and self._failure is None:
             events.append(self._fail(Failure(data, type="server_error")))
         return events or ([KeepAlive()] if whole else [])
+
+    def _said(self) -> bool:
+        return bool(self.characters or self._calls)
 
     def whole(self, message: Any) -> list[Event]:
         """The events of an answer sent as one JSON object, or as the whole array that comes without ``alt=sse``."""
@@ -136,30 +136,22 @@ class Decoder:
             return []
         return [event for m in messages for event in self._message(m)]
 
-    def verdict(self) -> Verdict:
+    def _judge(self) -> Verdict:
         """How the stream ended, judged at its end: every candidate finished and nothing cut off, an error, or neither."""
-        if self._failure is not None:
-            return Verdict("failed", self._failure.message, self._failure)
-        said = bool(self.characters or self._calls)
-        if self._undecodable:
-            lost = f"{self._undecodable} frame{'s' if self._undecodable > 1 else ''} of the stream could not be read"
-            if said:
-                return Verdict("truncated", f"{lost}: the answer may not be whole")
-            return Verdict("failed", lost, Failure(lost, type="undecodable"))
         if not self._choices:
-            return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
+            return self._empty()
         if not self._finished >= self._choices:
             return Verdict("truncated", f"ended without a finishReason after {self.characters} characters")
         if self._cut or self._array:  # a finishReason can come early: what was cut off may be a part of the answer
             return Verdict("truncated", f"ended inside {'the array' if self._array else 'a frame'} after {self.characters} characters")
-        return Verdict("complete", "" if said else "the server ended the answer without any text")
+        return self._complete()
 
     def _stray(self, text: str) -> list[Event]:
         """Lines without ``data:``: an error, a piece of the JSON array, or something else."""
         failure = failure_of_text(text)
         start = text.lstrip()
         if start.startswith(tuple("{,[]")):
-            events, whole = self._values(start)
+            events, whole = self._all_values(start)
             self._cut = self._cut or not whole
             if failure is not None and self._failure is None:
                 events = [self._fail(failure)]  # a shape that only stands outside of frames
@@ -167,7 +159,7 @@ class Decoder:
         self._cut = self._cut or "data:".startswith(text)
         return [Unknown("stray line")]
 
-    def _values(self, text: str) -> tuple[list[Event], bool]:
+    def _all_values(self, text: str) -> tuple[list[Event], bool]:
         """The events of the JSON values in ``text``, and whether all of it could be read.
 
         Mostly one object; a piece of an array; or two values in one frame: a gateway put its error behind an unfinished event.
@@ -187,10 +179,6 @@ class Decoder:
                 events += self._message(message)
         except (ValueError, RecursionError):
             return events, False
-
-    def _fail(self, failure: Failure) -> Failure:
-        self._failure = self._failure or failure
-        return failure
 
     def _message(self, message: Any) -> list[Event]:
         if not isinstance(message, Mapping):

@@ -7,14 +7,13 @@ and the table in the project's wire notes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenstream_magic.wire.calls import MOST_CALLS
+from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
     Event,
-    Failure,
     Finish,
     KeepAlive,
     Reasoning,
@@ -28,8 +27,7 @@ from tokenstream_magic.wire.events import (
     Usage,
     Verdict,
 )
-from tokenstream_magic.wire.failures import failure_of_text, find_failure
-from tokenstream_magic.wire.framing import Comment, Piece, Stray
+from tokenstream_magic.wire.failures import find_failure
 from tokenstream_magic.wire.lines import LinesFraming
 from tokenstream_magic.wire.values import integer, json_text, mapping, mappings, string
 
@@ -74,30 +72,19 @@ def authorization(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-class Decoder:
+class Decoder(MessageDecoder):
     """Lines of one stream into events; ``verdict`` says how it ended."""
 
     def __init__(self) -> None:
-        self.characters = 0
+        super().__init__()
         self._lines = 0  # lines that were part of an answer
         self._calls = 0
-        self._served = Served()
         self._terminated = False
-        self._failure: Failure | None = None
-        self._undecodable = 0
 
-    def decode(self, piece: Piece) -> list[Event]:
-        """The events of one piece. Never raises on what a server sends."""
-        if isinstance(piece, Comment):
-            return [KeepAlive()]
-        if isinstance(piece, Stray):
-            failure = failure_of_text(piece.text)
-            return [self._fail(failure)] if failure else [Unknown("stray line")]
-        try:
-            message = json.loads(piece.data)
-        except (ValueError, RecursionError):
-            return self._notjson_text(piece.data, piece.terminated)
-        return self._message(message)
+    UNIT = "line"
+
+    def _said(self) -> bool:
+        return bool(self.characters or self._calls)
 
     def whole(self, message: Any) -> list[Event]:
         """The events of an answer that was sent in one JSON object: the server ignored ``stream``."""
@@ -110,41 +97,13 @@ class Decoder:
         self._terminated = self._terminated or ("done" not in message and bool(self.characters or self._calls))
         return events
 
-    def verdict(self) -> Verdict:
+    def _judge(self) -> Verdict:
         """How the stream ended, judged at its end: only a line with ``done: true`` makes an answer complete."""
-        if self._failure is not None:
-            return Verdict("failed", self._failure.message, self._failure)
-        if self._undecodable:
-            lost = f"{self._undecodable} line{'s' if self._undecodable > 1 else ''} of the stream could not be read"
-            if self.characters or self._calls:
-                return Verdict("truncated", f"{lost}: the answer may not be whole")
-            return Verdict("failed", lost, Failure(lost, type="undecodable"))
         if self._terminated:
-            if not self.characters and not self._calls:
-                return Verdict("complete", "the server ended the answer without any text")
-            return Verdict("complete")
+            return self._complete()
         if not self._lines:
-            return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
+            return self._empty()
         return Verdict("truncated", f"ended without done after {self.characters} characters")
-
-    def _notjson_text(self, data: str, terminated: bool) -> list[Event]:
-        events: list[Event] = []
-        decoder, position = json.JSONDecoder(), 0
-        try:  # two JSON values in one line: a gateway put its error behind an unfinished line
-            while position < len(data):
-                message, position = decoder.raw_decode(data, position)
-                events += self._message(message)
-                while data[position : position + 1].isspace():
-                    position += 1
-        except (ValueError, RecursionError):
-            if terminated:
-                self._undecodable += 1
-                events.append(Unknown("undecodable line"))
-        return events
-
-    def _fail(self, failure: Failure) -> Failure:
-        self._failure = self._failure or failure
-        return failure
 
     def _message(self, message: Any) -> list[Event]:
         failure = find_failure(message)
@@ -176,7 +135,7 @@ class Decoder:
                 events.append(Text(text))
         events += [self._tool_call(call) for call in mappings(inner.get("tool_calls"))]
         if line.get("done") is True:
-            self._done(line, events)
+            self._last(line, events)
 
     def _tool_call(self, call: Mapping[str, Any]) -> Event:
         """Every call comes whole, so each is a new one: its id may be missing and its index is 0 in older servers."""
@@ -189,7 +148,7 @@ class Decoder:
         self._calls += 1
         return ToolCall(self._calls - 1, string(call.get("id")), string(function.get("name")), arguments or "")
 
-    def _done(self, line: Mapping[str, Any], events: list[Event]) -> None:
+    def _last(self, line: Mapping[str, Any], events: list[Event]) -> None:
         """The last line. Counts and durations (ns) that are zero are left out by the server: those stay unknown."""
         self._terminated = True
         reason = string(line.get("done_reason"))

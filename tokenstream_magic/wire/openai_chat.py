@@ -7,11 +7,11 @@ https://platform.openai.com/docs/api-reference/chat-streaming and the table in t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenstream_magic.wire.calls import Calls
+from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
     Event,
     Failure,
@@ -30,8 +30,8 @@ from tokenstream_magic.wire.events import (
     Usage,
     Verdict,
 )
-from tokenstream_magic.wire.failures import failure_of_text, find_failure
-from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Piece, Stray
+from tokenstream_magic.wire.failures import find_failure
+from tokenstream_magic.wire.framing import EventStreamFraming
 from tokenstream_magic.wire.values import integer, json_text, string
 
 NAME = "openai-chat"
@@ -68,40 +68,22 @@ def authorization(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-class Decoder:
+class Decoder(MessageDecoder):
     """Frames of one stream into events; ``verdict`` says how it ended."""
 
     def __init__(self) -> None:
-        self.characters = 0
+        super().__init__()
         self._finished: set[int] = set()
         self._choices: set[int] = set()
         self._terminated = False
-        self._failure: Failure | None = None
-        self._served = Served()
         self._calls: dict[int, Calls] = {}
-        self._undecodable = 0
 
-    def decode(self, piece: Piece) -> list[Event]:
-        """The events of one piece. Never raises on what a server sends."""
-        if isinstance(piece, Comment):
-            return [KeepAlive()]
-        if isinstance(piece, Stray):
-            failure = failure_of_text(piece.text)
-            return [self._fail(failure)] if failure else [Unknown("stray line")]
-        data = piece.data
-        if data.startswith("[DONE]"):
-            self._terminated = True
-            return [Terminator()]
-        if data.startswith(":"):
-            return [KeepAlive()]
-        try:
-            message = json.loads(data)
-        except (ValueError, RecursionError):
-            return self._notjson_text(data, piece.event, piece.terminated)
-        events = self._message(message)
-        if piece.event == "error" and self._failure is None:
-            events.append(self._fail(Failure(data, type="server_error")))
-        return events
+    def _done(self) -> list[Event]:
+        self._terminated = True
+        return [Terminator()]
+
+    def _said(self) -> bool:
+        return bool(self.characters or self._calls)
 
     def whole(self, message: Any) -> list[Event]:
         """The events of an answer that was sent in one JSON object: the server ignored ``stream``."""
@@ -117,44 +99,13 @@ class Decoder:
         self._terminated = self._terminated or bool(self._finished or self.characters)
         return events
 
-    def verdict(self) -> Verdict:
+    def _judge(self) -> Verdict:
         """How the stream ended, judged at its end: terminator, finish reason, error, or neither."""
-        if self._failure is not None:
-            return Verdict("failed", self._failure.message, self._failure)
-        if self._undecodable:
-            lost = f"{self._undecodable} frame{'s' if self._undecodable > 1 else ''} of the stream could not be read"
-            if self.characters or self._calls:
-                return Verdict("truncated", f"{lost}: the answer may not be whole")
-            return Verdict("failed", lost, Failure(lost, type="undecodable"))
         if self._terminated or (self._finished and self._finished >= self._choices):
-            if not self.characters and not self._calls:
-                return Verdict("complete", "the server ended the answer without any text")
-            note = "" if self._terminated else "ended without [DONE], after a finish reason"
-            return Verdict("complete", note)
-        if not self.characters and not self._choices and not self._calls:
-            return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
+            return self._complete("" if self._terminated else "ended without [DONE], after a finish reason")
+        if not self._said() and not self._choices:
+            return self._empty()
         return Verdict("truncated", f"ended without finish_reason or [DONE] after {self.characters} characters")
-
-    def _notjson_text(self, data: str, event: str, terminated: bool) -> list[Event]:
-        if event == "error":
-            return [self._fail(Failure(data, type="server_error"))]
-        events: list[Event] = []
-        decoder, position = json.JSONDecoder(), 0
-        try:  # two JSON values in one frame: a gateway put its error behind an unfinished event
-            while position < len(data):
-                message, position = decoder.raw_decode(data, position)
-                events += self._message(message)
-                while data[position : position + 1].isspace():
-                    position += 1
-        except (ValueError, RecursionError):
-            if terminated:
-                self._undecodable += 1
-                events.append(Unknown("undecodable frame"))
-        return events
-
-    def _fail(self, failure: Failure) -> Failure:
-        self._failure = self._failure or failure
-        return failure
 
     def _message(self, message: Any) -> list[Event]:
         if not isinstance(message, dict):

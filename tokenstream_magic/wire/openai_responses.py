@@ -7,11 +7,11 @@ Fields: https://platform.openai.com/docs/api-reference/responses-streaming; dial
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenstream_magic.wire.calls import MOST_CALLS
+from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
     Event,
     Failure,
@@ -28,8 +28,8 @@ from tokenstream_magic.wire.events import (
     Usage,
     Verdict,
 )
-from tokenstream_magic.wire.failures import failure_of_text, find_failure
-from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Piece, Stray
+from tokenstream_magic.wire.failures import find_failure
+from tokenstream_magic.wire.framing import EventStreamFraming
 from tokenstream_magic.wire.values import integer, json_text, mapping, mappings, string
 
 NAME = "openai-responses"
@@ -148,41 +148,24 @@ class _Call:
         self.arguments = False
 
 
-class Decoder:
+class Decoder(MessageDecoder):
     """Frames of one stream into events; ``verdict`` says how it ended."""
 
     def __init__(self) -> None:
-        self.characters = 0
+        super().__init__()
         self._begun = False
         self._ended = False
-        self._failure: Failure | None = None
-        self._served = Served()
         self._items = _Items()
         self._calls: dict[int, _Call] = {}
         self._call_ids: dict[str, int] = {}
         self._seen: dict[tuple[int, str], set[int | None]] = {}  # item and kind of text -> its parts of which text came
-        self._undecodable = 0
 
-    def decode(self, piece: Piece) -> list[Event]:
-        """The events of one piece. Never raises on what a server sends."""
-        if isinstance(piece, Comment):
-            return [KeepAlive()]
-        if isinstance(piece, Stray):
-            failure = failure_of_text(piece.text)
-            return [self._fail(failure)] if failure else [Unknown("stray line")]
-        data = piece.data
-        if data.startswith("[DONE]"):  # OpenRouter sends one after the end; before it, it ends nothing
-            return [KeepAlive() if self._ended else Unknown("[DONE]")]
-        if data.startswith(":"):
-            return [KeepAlive()]
-        try:
-            message = json.loads(data)
-        except (ValueError, RecursionError):
-            return self._notjson_text(data, piece.event, piece.terminated)
-        events = self._message(message, piece.event)
-        if piece.event == "error" and self._failure is None:
-            events.append(self._fail(Failure(data, type="server_error")))
-        return events
+    def _done(self) -> list[Event]:
+        # OpenRouter sends one after the end; before it, it ends nothing
+        return [KeepAlive() if self._ended else Unknown("[DONE]")]
+
+    def _said(self) -> bool:
+        return bool(self.characters or self._calls)
 
     def whole(self, message: Any) -> list[Event]:
         """The events of an answer that was sent in one JSON object: the server ignored ``stream``."""
@@ -198,49 +181,20 @@ class Decoder:
             self._end(f"response.{status}", message, events)
         return events
 
-    def verdict(self) -> Verdict:
+    def _judge(self) -> Verdict:
         """How the stream ended, judged at its end: by the event that ends a response, by an error, or by neither."""
-        if self._failure is not None:
-            return Verdict("failed", self._failure.message, self._failure)
-        if self._undecodable:
-            lost = f"{self._undecodable} frame{'s' if self._undecodable > 1 else ''} of the stream could not be read"
-            if self.characters or self._calls:
-                return Verdict("truncated", f"{lost}: the answer may not be whole")
-            return Verdict("failed", lost, Failure(lost, type="undecodable"))
         if self._ended:
-            said = self.characters or self._calls
-            return Verdict("complete", "" if said else "the server ended the answer without any text")
-        if not self._begun and not self.characters and not self._calls:
-            return Verdict("failed", "empty stream", Failure("the server closed an empty stream", type="empty_stream"))
+            return self._complete()
+        if not self._begun and not self._said():
+            return self._empty()
         return Verdict("truncated", f"ended without response.completed after {self.characters} characters")
 
-    def _notjson_text(self, data: str, event: str, terminated: bool) -> list[Event]:
-        if event == "error":
-            return [self._fail(Failure(data, type="server_error"))]
-        events: list[Event] = []
-        decoder, position = json.JSONDecoder(), 0
-        try:  # two JSON values in one frame: a gateway put its error behind an unfinished event
-            while position < len(data):
-                message, position = decoder.raw_decode(data, position)
-                events += self._message(message, event)
-                while data[position : position + 1].isspace():
-                    position += 1
-        except (ValueError, RecursionError):
-            if terminated:
-                self._undecodable += 1
-                events.append(Unknown("undecodable frame"))
-        return events
-
-    def _fail(self, failure: Failure) -> Failure:
-        self._failure = self._failure or failure
-        return failure
-
-    def _message(self, message: Any, event: str) -> list[Event]:
+    def _message(self, message: Any) -> list[Event]:
         failure = find_failure(message)
         if not isinstance(message, Mapping):
             return [self._fail(failure) if failure else Unknown(type(message).__name__)]
         # the name is in the data; a server that leaves it out may still name the event on its line
-        kind = string(message.get("type")) or (event if event != "message" else "message")
+        kind = string(message.get("type")) or self._event
         events: list[Event] = []
         response = mapping(message.get("response"))
         self._server(response, events)
