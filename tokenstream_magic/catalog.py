@@ -228,7 +228,7 @@ def resolve(
             endpoint = replace(endpoint, protocol=check_protocol(protocol))
         if api_key_env:
             endpoint = _with_key_variable(endpoint, api_key_env, known)
-    return _with_key(endpoint, environment), name
+    return with_key(endpoint, environment), name
 
 
 def endpoints() -> dict[str, Endpoint]:
@@ -289,7 +289,9 @@ def _with_key_variable(endpoint: Endpoint, variable: str, known: Configuration) 
     return replace(endpoint, api_key_env=variable, needs_key=True)
 
 
-def _with_key(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
+def with_key(endpoint: Endpoint, environment: Mapping[str, str] | None = None) -> Endpoint:
+    """``endpoint`` with its key, if it has one. Raises BadRequest or KeyRefused when it cannot be had or sent."""
+    environment = os.environ if environment is None else environment
     if not endpoint.api_key_env:
         return endpoint
     key = environment.get(endpoint.api_key_env, "").strip()

@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("mock", help="serve scripted answers on loopback, faults included, until interrupted")
     add.add_argument("--port", type=int, default=8765)
     add.set_defaults(run=_mock)
+    add = commands.add_parser("doctor", help="check every configured endpoint and say what to do")
+    add.set_defaults(run=_doctor)
     add = commands.add_parser("models", help="the endpoints, and which of them are ready")
     add.set_defaults(run=_models)
     commands.add_parser("stream", help="stream a prompt in the terminal; tokenstream stream --help lists the flags")
@@ -137,6 +139,18 @@ def _stream(words: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
     return {"complete": OK, "failed": FAILED}.get(run.transcript.outcome, TRUNCATED)
+
+
+def _doctor(_parsed: argparse.Namespace) -> int:
+    from tokenstream_magic import doctor
+    from tokenstream_magic.display.inert import for_terminal
+
+    findings = doctor.examine()
+    width = max(len(finding.endpoint) for finding in findings)
+    for finding in findings:
+        mark = "works" if finding.works else "  -  "
+        print(for_terminal(f"{mark}  {finding.endpoint.ljust(width)}  {finding.said} {finding.advice}".rstrip()))
+    return OK
 
 
 def _mock(parsed: argparse.Namespace) -> int:

@@ -32,11 +32,11 @@ class ExchangeError(TokenstreamError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Where to send what: an absolute URL, headers with the key in them, a JSON body, perhaps a Unix socket."""
+    """Where to send what: an absolute URL, headers with the key in them, a JSON body (None: a GET), perhaps a Unix socket."""
 
     url: str
     headers: dict[str, str] = field(repr=False)
-    body: dict[str, Any]
+    body: dict[str, Any] | None
     socket: str | None = None
 
 
@@ -69,7 +69,8 @@ class Exchange:
         try:
             try:
                 headers = {"Accept-Encoding": "identity", "Cache-Control": "no-store", **call.headers}
-                request = client.build_request("POST", call.url, json=call.body, headers=headers)
+                method = "GET" if call.body is None else "POST"
+                request = client.build_request(method, call.url, json=call.body, headers=headers)
                 self._response = await client.send(request, stream=True)
             except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.UnsupportedProtocol) as error:
                 raise ExchangeError(*_no_connection(call, error), type="no_connection") from None

@@ -34,6 +34,7 @@ from tokenstream_magic.wire.values import integer, json_text, mapping, mappings,
 
 NAME = "anthropic"
 FRAMING = EventStreamFraming
+MODELS = "/models"
 ACCEPT = "text/event-stream, application/json;q=0.5"
 VERSION = "2023-06-01"
 MAX_TOKENS = 1024  # the API has no default of its own: a request without it is refused

@@ -36,6 +36,7 @@ from tokenstream_magic.wire.values import integer, json_text, mapping, mappings,
 
 NAME = "gemini"
 FRAMING = EventStreamFraming
+MODELS = "/models"
 MOST_CHOICES = 128
 ACCEPT = "text/event-stream, application/json;q=0.5"
 

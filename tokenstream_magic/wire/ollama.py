@@ -33,6 +33,7 @@ from tokenstream_magic.wire.values import integer, json_text, mapping, mappings,
 
 NAME = "ollama"
 FRAMING = LinesFraming
+MODELS = "/tags"
 ACCEPT = "application/x-ndjson, application/json;q=0.5"
 
 # our name for a request field -> this protocol's, inside ``options``

@@ -36,6 +36,7 @@ from tokenstream_magic.wire.values import integer, json_text, string
 
 NAME = "openai-chat"
 FRAMING = EventStreamFraming
+MODELS = "/models"
 MOST_CHOICES = 128
 _RARE = frozenset(("error", "type", "error_type", "error_message", "x_groq", "timings", "prompt_progress"))
 ACCEPT = "text/event-stream, application/json;q=0.5"

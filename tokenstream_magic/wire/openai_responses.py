@@ -34,6 +34,7 @@ from tokenstream_magic.wire.values import integer, json_text, mapping, mappings,
 
 NAME = "openai-responses"
 FRAMING = EventStreamFraming
+MODELS = "/models"
 ACCEPT = "text/event-stream, application/json;q=0.5"
 
 # our name for a request field -> this protocol's

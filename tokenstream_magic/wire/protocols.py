@@ -36,9 +36,10 @@ class Framing(Protocol):
 
 
 class WireProtocol(Protocol):
-    """What one protocol module offers."""
+    """What one protocol module offers. ``MODELS`` is the path that lists what a server serves."""
 
     NAME: str
+    MODELS: str
 
     @property
     def FRAMING(self) -> Callable[[], Framing]:  # noqa: N802 - the modules' constant
