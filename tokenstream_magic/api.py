@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from time import monotonic
+from dataclasses import dataclass
 from typing import Any
 
 from tokenstream_magic import catalog, prompt as prompts
-from tokenstream_magic.catalog import Endpoint
 from tokenstream_magic.display import views
 from tokenstream_magic.errors import BadRequest, KeyRefused, StoreError, TokenstreamError
 from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.run import Plan, Report, Run, Sink, Starter
+from tokenstream_magic.run import Plan, Run, Sink
+from tokenstream_magic.starters import STARTERS
 from tokenstream_magic.transport.watch import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, MAX_RETRIES, Limits
 from tokenstream_magic.version import __version__
 
@@ -209,7 +207,7 @@ def prepare(
     )
     if token_limit is not None and token_limit < 1:
         raise BadRequest("--token-limit is a whole number from 1 up.")
-    starter = _STARTERS.get(endpoint.starts or "")
+    starter = STARTERS.get(endpoint.starts or "")
     return Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter), asked
 
 
@@ -287,39 +285,6 @@ def keeper() -> Sink | None:
             log.warning("%s Runs are not saved.", error)
         return None
     return writer
-
-
-async def _start_local(endpoint: Endpoint, report: Report) -> Endpoint:
-    """Fetches the embedded model when it is not there and starts its server; a cancellation gives up the fetch."""
-    from tokenstream_magic.local import fetch, server
-
-    started, cancel = monotonic(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def progress(done: int, total: int) -> None:
-        detail = {"done": done, "total": total, "elapsed": monotonic() - started, "what": "the local model"}
-        loop.call_soon_threadsafe(report, "fetching", detail)
-
-    try:
-        if not fetch.is_present():
-            await asyncio.to_thread(fetch.pull, progress, cancel)
-        if server.running() is None:
-            report("starting", {})
-        ready = await asyncio.to_thread(server.ensure, fetch.model_path())
-        return ready.address(endpoint)
-    finally:
-        cancel.set()
-
-
-async def _start_mock(endpoint: Endpoint, _report: Report) -> Endpoint:
-    """The scripted server of this process, started when it is first asked for."""
-    from tokenstream_magic.mock import server
-
-    running = await asyncio.to_thread(server.shared)
-    return replace(endpoint, base_url=running.base_url)
-
-
-_STARTERS: dict[str, Starter] = {"local": _start_local, "mock": _start_mock}
 
 
 def _positive(flag: str, seconds: float | None) -> float | None:
