@@ -190,11 +190,12 @@ class Run:
                     failure = Failure(f"the server compressed the stream ({encoding}) although asked not to", type="compressed")
                     return Verdict("failed", failure.message, failure)
                 await self._read(exchange, protocol.FRAMING(), decoder)
+                verdict = decoder.verdict()
+                # what was read to its end is not stopped any more, even if a stop comes while the connection closes
+                self._read_out = verdict.failure is None or bool(self.fold.pieces)
+                return verdict
         finally:
             self._note_connection(exchange)
-        verdict = decoder.verdict()
-        self._read_out = verdict.failure is None or bool(self.fold.pieces)
-        return verdict
 
     async def _may_retry(self, verdict: Verdict, attempt: int) -> bool:
         """Waits for another attempt where one may help: before anything arrived, and within what a reader would wait."""
