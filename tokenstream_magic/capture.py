@@ -17,17 +17,20 @@ from tokenstream_magic.wire.protocols import PROTOCOLS, StreamDecoder
 from tokenstream_magic.wire.recognise import recognise
 
 
-def decode(body: bytes | str | Iterable[bytes], protocol: str = "auto") -> Transcript:
+def decode(body: bytes | str | Iterable[bytes], protocol: str = "auto", *, think_tags: str | None = None) -> Transcript:
     """The transcript of a captured response body, or of its reads in order.
 
     ``protocol`` is one of the wire's protocols, or ``auto`` to recognise it from the body. There are no times: every
     figure that needs a clock is None. Raises BadRequest for an unknown protocol, or a body that ``auto`` does not
-    recognise; whatever else is in the body is the transcript's outcome.
+    recognise; whatever else is in the body is the transcript's outcome. ``think_tags="tagged"`` takes a text between
+    ``<think>`` tags as reasoning, ``"open"`` also one that begins inside.
     """
     reads = [body.encode("utf-8", "replace")] if isinstance(body, str) else [body] if isinstance(body, bytes) else list(body)
     name = _protocol(protocol, reads)
+    if think_tags not in (None, "tagged", "open"):
+        raise BadRequest('think_tags is "tagged" or "open".')
     transcript = Transcript(protocol=name, package_version=__version__)
-    fold, decoder = Fold(transcript), PROTOCOLS[name].Decoder()
+    fold, decoder = Fold(transcript, think_tags), PROTOCOLS[name].Decoder()
     try:
         verdict = _not_a_stream(b"".join(reads), decoder, fold) if _looks_whole(reads) else _stream(reads, name, decoder, fold)
     except FramingError as error:

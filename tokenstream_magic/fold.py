@@ -9,15 +9,17 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from tokenstream_magic.errors import redact
+from tokenstream_magic.errors import one_line, redact
 from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.timing.metrics import measure
 from tokenstream_magic.timing.timeline import CHANNELS
 from tokenstream_magic.wire.events import (
+    Annotation,
     Event,
     Finish,
     KeepAlive,
+    Logprobs,
     Reasoning,
     Refusal,
     Served,
@@ -25,16 +27,19 @@ from tokenstream_magic.wire.events import (
     SurrogateJoiner,
     Terminator,
     Text,
+    Token,
     ToolCall,
     Unknown,
     Usage as UsageEvent,
     Verdict,
 )
+from tokenstream_magic.wire.think import ThinkTags
 
 _CHANNEL = {Text: 0, Reasoning: 1, Refusal: 2, ToolCall: 3}
 
 UNKNOWN_NAMES = 50
 SERVER_TEXT = 500
+MOST_ANNOTATIONS = 1000
 
 Arrived = tuple[str, str, int]
 """Channel, text and choice of a piece of content."""
@@ -52,8 +57,13 @@ class _Call:
 class Fold:
     """Builds one transcript from the events of its run."""
 
-    def __init__(self, transcript: Transcript) -> None:
+    def __init__(self, transcript: Transcript, think_tags: str | None = None) -> None:
+        """``think_tags``: None leaves tags in the text, ``tagged`` takes what is between them as reasoning, ``open`` also from the start."""
         self.transcript = transcript
+        self._think_tags = think_tags
+        self._thinking: dict[int, ThinkTags] = {}
+        self._annotations: dict[int, dict[tuple[object, ...], Annotation]] = {}
+        self._tokens: dict[int, list[Token]] = {}
         transcript.growing = self.text
         self.pieces = 0
         self._texts: dict[tuple[int, int], list[str]] = {}
@@ -71,6 +81,16 @@ class Fold:
         else:
             text = event.text  # type: ignore[union-attr]
         self.pieces += 1
+        if channel == 0 and self._think_tags is not None:
+            thinking = self._thinking.get(choice)
+            if thinking is None:
+                thinking = self._thinking[choice] = ThinkTags(inside=self._think_tags == "open")
+            for is_reasoning, part in thinking.feed(text):
+                yield from self._add(int(is_reasoning), choice, part, at, read)
+        else:
+            yield from self._add(channel, choice, text, at, read)
+
+    def _add(self, channel: int, choice: int, text: str, at: int, read: int) -> Iterator[Arrived]:
         key = (choice, channel)
         joiner = self._joiners.get(key)
         if joiner is None:
@@ -85,7 +105,18 @@ class Fold:
     def fact(self, event: Event, at: int) -> None:
         """Takes an event that carries no content."""
         transcript, timeline = self.transcript, self.transcript.timeline
-        if isinstance(event, Served):
+        if isinstance(event, Logprobs):
+            self._tokens.setdefault(event.choice, []).extend(event.tokens)
+        elif isinstance(event, Annotation):
+            told = self._annotations.setdefault(event.choice, {})
+            key = (event.kind, event.url, event.title, event.quote, event.start, event.end)
+            if len(told) < MOST_ANNOTATIONS:  # servers name a source again with the whole text at the end
+                told.setdefault(key, event)
+        elif isinstance(event, Served):
+            if transcript.resolved_model and event.model and event.model != transcript.resolved_model and self.pieces:
+                transcript.diagnostics.append(
+                    one_line(f"the model changed from {transcript.resolved_model} to {event.model}")[:SERVER_TEXT]
+                )
             transcript.resolved_model = event.model or transcript.resolved_model
             transcript.system_fingerprint = event.system_fingerprint or transcript.system_fingerprint
             transcript.request_id = transcript.request_id or event.response_id
@@ -111,8 +142,17 @@ class Fold:
         """What has arrived on a channel so far. Safe from any thread."""
         return "".join(self._texts.get((choice, CHANNELS.index(channel)), ()))
 
+    def calls(self, choice: int = 0) -> Iterator[tuple[str | None, list[str]]]:
+        """The tool calls of a choice so far: the name, and the pieces of the arguments, of each. On the stream thread."""
+        return ((call.name, call.arguments) for call in self._calls.get(choice, ()))
+
     def rest(self) -> Iterator[Arrived]:
-        """What was held back for a character that never came whole."""
+        """What was held back for a tag or a character that never came whole."""
+        for choice, thinking in self._thinking.items():
+            for is_reasoning, part in thinking.rest():
+                channel = int(is_reasoning)
+                self._texts.setdefault((choice, channel), []).append(part)
+                yield CHANNELS[channel], part, choice
         for (choice, channel), joiner in self._joiners.items():
             text = joiner.end()
             if text:
@@ -160,6 +200,11 @@ class Fold:
         call.arguments.append(event.arguments)
         return event.arguments
 
+    def _source(self, annotation: Annotation) -> dict[str, object]:
+        about = asdict(annotation)
+        del about["choice"]
+        return {name: plain_text(value) if isinstance(value, str) else value for name, value in about.items()}
+
     def _choices(self, clean: Callable[[str | None], str | None]) -> list[Choice]:
         indexes = {0} | {choice for choice, _ in self._texts} | set(self._finish)
         return [
@@ -173,6 +218,11 @@ class Fold:
                     for call in self._calls.get(index, ())
                 ],
                 clean(self._finish.get(index)),
+                [self._source(annotation) for annotation in self._annotations.get(index, {}).values()],
+                [
+                    {"token": plain_text(t.token), "logprob": t.logprob, "alternatives": [[plain_text(a), p] for a, p in t.alternatives]}
+                    for t in self._tokens.get(index, ())
+                ],
             )
             for index in sorted(indexes)
         ]

@@ -37,6 +37,10 @@ class Choice:
     refusal: str = ""
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    """The sources it points to: ``{kind, url, title, quote, start, end}`` each."""
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    """How likely its tokens were: ``{token, logprob, alternatives: [[token, logprob], ...]}`` each."""
 
 
 @dataclass

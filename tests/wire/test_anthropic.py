@@ -86,12 +86,14 @@ def test_system_messages_stand_apart_and_the_rest_keeps_its_order():
 
 
 def test_what_the_api_refuses_is_left_out_and_what_it_requires_is_there():
-    assert request("m", [], {"seed": 1, "logprobs": 3, "reasoning_effort": "low"}).body == {
-        "model": "m",
-        "max_tokens": 1024,
-        "messages": [],
-        "stream": True,
-    }
+    assert request("m", [], {"seed": 1, "logprobs": 3}).body == {"model": "m", "max_tokens": 1024, "messages": [], "stream": True}
+
+
+def test_the_effort_stands_beside_what_else_is_said_of_the_output():
+    body = request("m", [], {"output_config": {"own": 1}, "reasoning_effort": "low", "schema": {"type": "object"}}).body
+    wanted = {"type": "json_schema", "schema": {"type": "object"}}
+    assert body["output_config"] == {"own": 1, "effort": "low", "format": wanted}
+    assert "reasoning_effort" not in body
 
 
 def test_one_stop_text_is_a_list_and_system_blocks_stay_blocks():
@@ -162,7 +164,6 @@ def test_tool_calls_grow_in_their_blocks():
         (opened("web_search_tool_result", content=[{"url": "u"}]), "web_search_tool_result"),
         (opened("redacted_thinking", data="x"), "redacted_thinking"),
         (opened("fallback"), "fallback"),
-        (delta("citations_delta", citation={}), "citations_delta"),
         (delta("input_json_delta", partial_json="{"), "input_json_delta outside a tool call"),
         ({"type": "session.new"}, "session.new"),
         ({"type": 5}, "message"),

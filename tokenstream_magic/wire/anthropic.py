@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenstream_magic.wire import citations, parts
 from tokenstream_magic.wire.calls import Calls
 from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
@@ -36,6 +37,9 @@ NAME = "anthropic"
 FRAMING = EventStreamFraming
 MODELS = "/models"
 ACCEPT = "text/event-stream, application/json;q=0.5"
+ATTACHMENTS = parts.IMAGES | {parts.PDF}
+JSON_MODE = False
+LACKS = frozenset({"seed", "logprobs"})
 VERSION = "2023-06-01"
 MAX_TOKENS = 1024  # the API has no default of its own: a request without it is refused
 
@@ -47,8 +51,8 @@ FIELDS = {
     "stop": "stop_sequences",
 }
 
-# the API refuses a request with a field it does not know
-_NOT_HERE = frozenset({"seed", "logprobs", "reasoning_effort"})
+# these stand in output_config; and the API refuses a request with a field it does not know
+_NOT_AS_THEY_ARE = LACKS | {"reasoning_effort", "schema"}
 
 # blocks in which the model calls a tool, whoever runs it
 _CALLING = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
@@ -59,20 +63,69 @@ _COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_toke
 def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
     """The request for ``messages`` (``{"role", "content"}`` each). ``options`` are named in :data:`FIELDS` or go as they are.
 
-    System messages go into ``system``. What the API does not have (``seed``, ``logprobs``, ``reasoning_effort``) is left out.
+    System messages go into ``system``. What the API does not have (:data:`LACKS`) is left out.
     """
     body: dict[str, Any] = {"model": model, "max_tokens": MAX_TOKENS}
     system = [message.get("content") for message in messages if message.get("role") == "system"]
     if any(system):
         body["system"] = _system(system)
-    body["messages"] = [dict(message) for message in messages if message.get("role") != "system"]
+    body["messages"] = _messages(messages)
     body["stream"] = True
     for name, value in options.items():
         if name == "stop" and isinstance(value, str):
             body["stop_sequences"] = [value]
-        elif name not in _NOT_HERE:
+        elif name == "tool":
+            body["tools"] = [
+                {"name": tool.get("name"), "description": tool.get("description"), "input_schema": tool.get("parameters")}
+                for tool in mappings(value)
+            ]
+        elif name not in _NOT_AS_THEY_ARE:
             body[FIELDS.get(name, name)] = value
+    if "reasoning_effort" in options:
+        body["output_config"] = {**mapping(body.get("output_config")), "effort": options["reasoning_effort"]}
+    if "schema" in options:
+        wanted = {"type": "json_schema", "schema": options["schema"]}
+        body["output_config"] = {**mapping(body.get("output_config")), "format": wanted}
     return Request("/messages", body, {"Accept": ACCEPT, "anthropic-version": VERSION})
+
+
+def _messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The turns: calls are blocks of the assistant's, and the results of one turn's calls share a turn of the user's."""
+    turns: list[dict[str, Any]] = []
+    after_result = False
+    for message in messages:
+        role = message.get("role")
+        if role == "system":
+            continue
+        if role == "tool":
+            result = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": message.get("content")}
+            if after_result:
+                turns[-1]["content"].append(result)
+            else:
+                turns.append({"role": "user", "content": [result]})
+            after_result = True
+            continue
+        after_result = False
+        turn = {name: value for name, value in message.items() if name != "tool_calls"}
+        if "content" in message:
+            turn["content"] = parts.contents(message["content"], _attachment, lambda text: {"type": "text", "text": text})
+        called = [
+            {"type": "tool_use", "id": identifier, "name": name, "input": parts.arguments(arguments)}
+            for identifier, name, arguments in parts.calls(message)
+        ]
+        if called:
+            said = turn.get("content")
+            blocks = [{"type": "text", "text": said}] if isinstance(said, str) and said else list(said or [])
+            turn["content"] = [*blocks, *called]
+        turns.append(turn)
+    return turns
+
+
+def _attachment(part: Mapping[str, Any]) -> dict[str, Any]:
+    source = {"type": "base64", "media_type": part["media_type"], "data": part["data"]}
+    if part["media_type"] in parts.IMAGES:
+        return {"type": "image", "source": source}
+    return {"type": "document", "source": source, "title": part["name"]}
 
 
 def authorization(key: str) -> dict[str, str]:
@@ -82,6 +135,8 @@ def authorization(key: str) -> dict[str, str]:
 
 class Decoder(MessageDecoder):
     """Frames of one stream into events; ``verdict`` says how it ended."""
+
+    TEXT_AT = ("delta", "text")
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,6 +234,7 @@ class Decoder(MessageDecoder):
         self._blocks[index] = kind
         if kind == "text":
             self._say(Text, block.get("text"), events)
+            events += citations.annotations(block.get("citations"))
         elif kind == "thinking":
             self._say(Reasoning, block.get("thinking"), events)
         elif kind in _CALLING:
@@ -210,6 +266,8 @@ class Decoder(MessageDecoder):
             self._say(Reasoning, delta.get("thinking"), events)
         elif kind == "input_json_delta":
             self._arguments(delta.get("partial_json"), index, events)
+        elif kind == "citations_delta":
+            events += citations.annotations([delta.get("citation")])
         elif kind != "signature_delta":  # a signature is for the server to check, nothing to show
             events.append(Unknown((string(kind) or "delta")[:80]))
 

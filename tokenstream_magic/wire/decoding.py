@@ -10,15 +10,23 @@ import json
 from abc import ABC, abstractmethod
 from typing import Any
 
-from tokenstream_magic.wire.events import Event, Failure, KeepAlive, Served, Unknown, Verdict
+from tokenstream_magic.wire.events import Event, Failure, KeepAlive, Served, Text, Unknown, Verdict
 from tokenstream_magic.wire.failures import failure_of_text
-from tokenstream_magic.wire.framing import Comment, Piece, Stray
+from tokenstream_magic.wire.framing import Comment, Frame, Piece
+from tokenstream_magic.wire.template import Template, learn
+from tokenstream_magic.wire.values import loads
+
+_LESSON = 8  # a stream whose chunks all differ is not learned from more often than this many chunks
 
 
 class MessageDecoder(ABC):
     """Pieces of one stream into events; ``verdict`` says how it ended. ``characters`` counts what was answered."""
 
     UNIT = "frame"
+    OBJECTS = b""
+    """The name under which this protocol sends arguments as objects: their numbers are parsed with all their digits."""
+    TEXT_AT: tuple[str | int, ...] = ()
+    """Where the text is in a chunk that repeats the one before it but for that text; empty where chunks do not."""
 
     def __init__(self) -> None:
         self.characters = 0
@@ -26,24 +34,33 @@ class MessageDecoder(ABC):
         self._failure: Failure | None = None
         self._undecodable = 0
         self._event = "message"
+        self._template: Template | None = None
+        self._untaught = _LESSON
 
     def decode(self, piece: Piece) -> list[Event]:
         """The events of one piece. Never raises on what a server sends."""
-        if isinstance(piece, Comment):
-            return [KeepAlive()]
-        if isinstance(piece, Stray):
-            return self._stray(piece.text)
-        data, self._event = piece.data, piece.event
-        if data.startswith("[DONE]"):
-            return self._done()
-        if data.startswith(":"):  # a comment that something on the way wrote as data
-            return [KeepAlive()]
+        if type(piece) is not Frame:
+            return [KeepAlive()] if isinstance(piece, Comment) else self._stray(piece.text)
+        data, event = piece.raw, piece.event
+        template = self._template
+        if template is not None and event == template.event and (text := template.text(data)) is not None:
+            self.characters += len(text)
+            return [Text(text, template.choice)]
+        self._event = event
+        if not data.startswith(b"{"):
+            if data.startswith(b"[DONE]"):
+                return self._done()
+            if data.startswith(b":"):  # a comment that something on the way wrote as data
+                return [KeepAlive()]
         try:
-            events = self._message(json.loads(data))
+            message = json.loads(piece.data) if self.OBJECTS and self.OBJECTS in data else loads(data)
+            events = self._message(message)
+            if self.TEXT_AT:
+                self._learn(data, message, events)
         except (ValueError, RecursionError):
-            events = self._values(data, terminated=piece.terminated)
-        if self._event == "error" and self._failure is None:
-            events.append(self._fail(Failure(data, type="server_error")))
+            events = self._values(piece.data, terminated=piece.terminated)
+        if event == "error" and self._failure is None:
+            events.append(self._fail(Failure(piece.data, type="server_error")))
         return events
 
     def verdict(self) -> Verdict:
@@ -91,6 +108,16 @@ class MessageDecoder(ABC):
             if terminated and self._event != "error":
                 events.append(self._unreadable())
         return events
+
+    def _learn(self, raw: bytes, message: Any, events: list[Event]) -> None:
+        """Takes a chunk as the template of the next ones: at once after one that was different, else now and then."""
+        if len(events) != 1 or type(events[0]) is not Text:
+            self._template, self._untaught = None, _LESSON
+            return
+        self._untaught += 1
+        if self._untaught >= _LESSON:
+            self._untaught = 0
+            self._template = learn(raw, message, self.TEXT_AT, self._event, events[0].choice)
 
     def _unreadable(self) -> Unknown:
         self._undecodable += 1

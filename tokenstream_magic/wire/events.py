@@ -52,6 +52,40 @@ class ToolCall:
 
 
 @dataclass(slots=True)
+class Annotation:
+    """A source the answer points to: an address, a title or the words quoted from it.
+
+    ``start`` and ``end`` are what the server says about the place: mostly characters of the answer, for a ``kind`` that
+    names a document a place in that document.
+    """
+
+    kind: str
+    url: str | None = None
+    title: str | None = None
+    quote: str | None = None
+    start: int | None = None
+    end: int | None = None
+    choice: int = 0
+
+
+@dataclass(slots=True)
+class Token:
+    """A token with the natural logarithm of its probability, and the likeliest ones in its place with theirs."""
+
+    token: str
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(slots=True)
+class Logprobs:
+    """How likely the tokens of a piece of the answer were."""
+
+    tokens: list[Token]
+    choice: int = 0
+
+
+@dataclass(slots=True)
 class Served:
     """Who answered: the model the server names, its fingerprint, the id of the response."""
 
@@ -120,7 +154,10 @@ class Unknown:
     name: str
 
 
-Event = Union[Text, Reasoning, Refusal, ToolCall, Served, Usage, ServerTiming, Progress, Finish, Failure, Terminator, KeepAlive, Unknown]
+Event = Union[
+    Text, Reasoning, Refusal, ToolCall, Annotation, Logprobs, Served, Usage, ServerTiming, Progress, Finish, Failure, Terminator,
+    KeepAlive, Unknown,
+]  # fmt: skip
 """Anything a decoder hands on."""
 
 Content = (Text, Reasoning, Refusal, ToolCall)

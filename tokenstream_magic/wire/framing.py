@@ -24,17 +24,23 @@ _DIGITS = re.compile(rb"[0-9]+\Z")
 class Frame(ServerSentEvent):
     """One server-sent event: ``event``, ``data``, ``id``, ``retry`` as in :class:`httpx_sse.ServerSentEvent`.
 
-    ``terminated`` is False for the last frame of a stream that ended without the blank line that closes it.
+    ``raw`` is the data as it came, before it was read as UTF-8. ``terminated`` is False for the last frame of a stream
+    that ended without the blank line that closes it.
     """
 
-    __slots__ = ("data", "event", "id", "retry", "terminated")
+    __slots__ = ("event", "id", "raw", "retry", "terminated")
 
-    def __init__(self, data: str, event: str = "message", id: str = "", retry: int | None = None, terminated: bool = True) -> None:
-        self.data = data  # type: ignore[misc]
+    def __init__(self, data: bytes | str, event: str = "message", id: str = "", retry: int | None = None, terminated: bool = True) -> None:
+        self.raw = data if type(data) is bytes else data.encode("utf-8", "surrogatepass")  # type: ignore[union-attr]
         self.event = event  # type: ignore[misc]
         self.id = id  # type: ignore[misc]
         self.retry = retry  # type: ignore[misc]
         self.terminated = terminated
+
+    @property
+    def data(self) -> str:
+        """The data as text; bytes that are no UTF-8 become U+FFFD."""
+        return self.raw.decode("utf-8", "replace")
 
 
 @dataclass(slots=True)
@@ -92,7 +98,8 @@ class EventStreamFraming:
                 read = read[1:]
         if not read:
             return []
-        if b"\n" not in read and b"\r" not in read:
+        carriage = b"\r" in read
+        if not carriage and b"\n" not in read:
             self._hold(read)
             return []
         if self._tail:
@@ -104,19 +111,11 @@ class EventStreamFraming:
             self._at_start = False
             read = read.removeprefix(_BOM)
         pieces: list[Piece] = []
-        lines = read.splitlines()  # on bytes: CR, LF and CRLF only
-        last = read[-1] if read else 0x0A
-        rest = b""
-        if last == 0x0D:
-            self._skip_newline = True
-        elif last != 0x0A:
-            rest = lines.pop()
         try:
-            for line in lines:
-                self._check(len(line))
-                self._line(line, pieces)
-            if rest:
-                self._hold(rest)
+            if carriage or len(read) > self._frame_limit:
+                self._lines(read, pieces)
+            else:
+                self._blocks(read, pieces)
         except FramingError as error:
             if not pieces:
                 raise
@@ -138,6 +137,46 @@ class EventStreamFraming:
         if self._data:
             pieces.append(self._frame(terminated=False))
         return pieces
+
+    def _blocks(self, read: bytes, pieces: list[Piece]) -> None:
+        """A read without CR: nearly all of it is one line of data and a blank one, or a name, a line of data and a blank one."""
+        find, starts, position = read.find, read.startswith, 0
+        clean = not (self._data or self._event or self._stray or self._retry is not None)
+        while (end := find(b"\n", position)) >= 0:
+            if clean:
+                if starts(b"data: ", position):
+                    if starts(b"\n", end + 1):
+                        pieces.append(Frame(read[position + 6 : end], "message", self._id))
+                        position = end + 2
+                        continue
+                elif starts(b"event: ", position) and end > position + 7 and starts(b"data: ", end + 1):
+                    close = find(b"\n", end + 7)
+                    if close >= 0 and starts(b"\n", close + 1):
+                        name = read[position + 7 : end].decode("utf-8", "replace")
+                        pieces.append(Frame(read[end + 7 : close], name, self._id))
+                        position = close + 2
+                        continue
+            self._check(end - position)
+            self._line(read[position:end], pieces)
+            clean = not (self._data or self._event or self._stray or self._retry is not None)
+            position = end + 1
+        if position < len(read):
+            self._hold(read[position:])
+
+    def _lines(self, read: bytes, pieces: list[Piece]) -> None:
+        """A read with CR in it, or a long one, line by line."""
+        lines = read.splitlines()  # on bytes: CR, LF and CRLF only
+        last = read[-1] if read else 0x0A
+        rest = b""
+        if last == 0x0D:
+            self._skip_newline = True
+        elif last != 0x0A:
+            rest = lines.pop()
+        for line in lines:
+            self._check(len(line))
+            self._line(line, pieces)
+        if rest:
+            self._hold(rest)
 
     def _hold(self, read: bytes) -> None:
         self._tail.append(read)
@@ -193,7 +232,7 @@ class EventStreamFraming:
     def _frame(self, terminated: bool) -> Frame:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         event = self._event.decode("utf-8", "replace") if self._event else "message"
-        frame = Frame(data.decode("utf-8", "replace"), event, self._id, self._retry, terminated)
+        frame = Frame(data, event, self._id, self._retry, terminated)
         self._data.clear()
         self._size = 0
         return frame

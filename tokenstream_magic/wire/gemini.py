@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from tokenstream_magic.wire import citations, logprobs, parts
 from tokenstream_magic.wire.calls import MOST_CALLS
 from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
@@ -31,14 +32,17 @@ from tokenstream_magic.wire.events import (
     Verdict,
 )
 from tokenstream_magic.wire.failures import failure_of_text, find_failure
-from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Piece, Stray
-from tokenstream_magic.wire.values import integer, json_text, mapping, mappings, string
+from tokenstream_magic.wire.framing import Comment, EventStreamFraming, Frame, Piece
+from tokenstream_magic.wire.values import integer, json_text, loads, mapping, mappings, string
 
 NAME = "gemini"
 FRAMING = EventStreamFraming
 MODELS = "/models"
 MOST_CHOICES = 128
 ACCEPT = "text/event-stream, application/json;q=0.5"
+ATTACHMENTS = (parts.IMAGES - {"image/gif"}) | {parts.PDF, "audio/wav", "audio/mpeg", "audio/ogg", "audio/flac", "audio/aiff"}
+JSON_MODE = True
+LACKS: frozenset[str] = frozenset()
 
 # our name for a request field -> this protocol's, in generationConfig
 FIELDS = {
@@ -51,19 +55,17 @@ FIELDS = {
 
 _NO_REASON = "FINISH_REASON_UNSPECIFIED"  # the zero of the enum: some translators write it out
 _ABOUT = ("thought", "thoughtSignature", "partMetadata", "videoMetadata")  # say something about a part, hold none
+_OBJECTS = b'"functionCall"'
 _BETWEEN = " \t\r\n,[]"  # what stands between the objects of an array
+_SIGNING = re.compile(r"\bgemini-[3-9]")
+_UNSIGNED = "skip_thought_signature_validator"  # these models refuse a call without a signature, except under this word of the API's
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,3})\]|\['([^']*)'\]|\[\"([^\"]*)\"\]")
 _MOST_STEPS = 32
 
 
 def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
     """The request for ``messages`` (``{"role", "content"}`` each). ``options`` are named in :data:`FIELDS` or go as they are."""
-    contents = [
-        {"role": "model" if m.get("role") in ("assistant", "model") else "user", "parts": _parts(m.get("content"))}
-        for m in messages
-        if m.get("role") != "system"
-    ]
-    body: dict[str, Any] = {"contents": contents}
+    body: dict[str, Any] = {"contents": _contents(model, messages)}
     system = [part for m in messages if m.get("role") == "system" for part in _parts(m.get("content"))]
     if system:
         body["systemInstruction"] = {"parts": system}
@@ -74,10 +76,22 @@ def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[
                 config["responseLogprobs"] = True
             if isinstance(value, int) and not isinstance(value, bool):
                 config["logprobs"] = value
+        elif name == "reasoning_effort":
+            config["thinkingConfig"] = {**mapping(config.get("thinkingConfig")), **_thinking(value)}
         elif name == "stop":
             config["stopSequences"] = [value] if isinstance(value, str) else value
         elif name in FIELDS:
             config[FIELDS[name]] = value
+        elif name == "schema":
+            config["responseMimeType"], config["responseJsonSchema"] = "application/json", value
+        elif name == "json":
+            config["responseMimeType"] = "application/json"
+        elif name == "tool":
+            declared = [
+                {"name": tool.get("name"), "description": tool.get("description"), "parametersJsonSchema": tool.get("parameters")}
+                for tool in mappings(value)
+            ]
+            body["tools"] = [{"functionDeclarations": declared}]
         elif name == "generationConfig" and isinstance(value, Mapping):
             config.update(value)
         else:
@@ -86,6 +100,46 @@ def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[
         body["generationConfig"] = config
     path = quote(model if "/" in model else f"models/{model}", safe="/@-._~")  # a "?" in a name must not begin a query
     return Request(f"/{path}:streamGenerateContent?alt=sse", body, {"Accept": ACCEPT})
+
+
+def _thinking(effort: Any) -> dict[str, Any]:
+    """How hard to think: a level, or a number of tokens; ``none`` is no token, ``auto`` the model's own choice (-1)."""
+    budgets = {"none": 0, "auto": -1}
+    text = str(effort).strip()
+    if text.lower() in budgets or text.lstrip("-").isdecimal():
+        return {"thinkingBudget": budgets[text.lower()] if text.lower() in budgets else int(text)}
+    return {"thinkingLevel": text.upper()}
+
+
+def _contents(model: str, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The turns: calls are parts of the model's, and the results of one turn's calls share a turn of the user's."""
+    turns: list[dict[str, Any]] = []
+    after_result = False
+    for message in messages:
+        role = message.get("role")
+        if role == "system":
+            continue
+        if role == "tool":
+            result = {"functionResponse": {"name": message.get("name"), "response": {"result": message.get("content")}}}
+            if after_result:
+                turns[-1]["parts"].append(result)
+            else:
+                turns.append({"role": "user", "parts": [result]})
+            after_result = True
+            continue
+        after_result = False
+        called: list[dict[str, Any]] = [
+            {"functionCall": {"name": name, "args": parts.arguments(arguments)}} for _, name, arguments in parts.calls(message)
+        ]
+        if called and _SIGNING.search(model):
+            called[0]["thoughtSignature"] = _UNSIGNED
+        said = [] if called and not message.get("content") else _parts(message.get("content"))
+        turns.append({"role": "model" if role in ("assistant", "model") else "user", "parts": [*said, *called]})
+    return turns
+
+
+def _attachment(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"inlineData": {"mimeType": part["media_type"], "data": part["data"]}}
 
 
 def authorization(key: str) -> dict[str, str]:
@@ -106,10 +160,17 @@ class Decoder(MessageDecoder):
 
     def decode(self, piece: Piece) -> list[Event]:
         """The events of one piece. Never raises on what a server sends."""
-        if isinstance(piece, Comment):
-            return [KeepAlive()]
-        if isinstance(piece, Stray):
-            return self._stray(piece.text)
+        if not isinstance(piece, Frame):
+            return [KeepAlive()] if isinstance(piece, Comment) else self._stray(piece.text)
+        if piece.event != "error" and _OBJECTS not in piece.raw:  # nearly every frame is one object
+            try:
+                return self._message(loads(piece.raw)) if piece.raw.startswith(b"{") else self._odd(piece)
+            except (ValueError, RecursionError):
+                pass
+        return self._odd(piece)
+
+    def _odd(self, piece: Frame) -> list[Event]:
+        """A frame that is not one object, or one whose numbers are arguments and must stay exact."""
         data = piece.data
         if data.startswith("[DONE]"):  # a translator's: here it ends nothing
             return [Unknown("[DONE]")]
@@ -218,6 +279,8 @@ class Decoder(MessageDecoder):
         self._choices.add(index)
         for part in mappings(mapping(candidate.get("content")).get("parts")):
             self._part(part, index, events)
+        events += citations.of_candidate(candidate, index)
+        events += logprobs.of_candidate(candidate.get("logprobsResult"), index)
         reason = string(candidate.get("finishReason"))
         if reason is not None and reason != _NO_REASON:
             if index in self._calls:
@@ -310,6 +373,7 @@ def _parts(content: Any) -> list[Any]:
     """The parts of a message: a text is one, a list of ``{"type": "text"}`` becomes texts, anything else goes as it is."""
     if not isinstance(content, list):
         return [{"text": content}]
+    content = parts.contents(content, _attachment, lambda text: {"text": text})
     return [{"text": part["text"]} if isinstance(part, Mapping) and part.get("type") == "text" else part for part in content]
 
 

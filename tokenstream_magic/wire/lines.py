@@ -61,4 +61,4 @@ class LinesFraming:
             self._at_start = False
             line = line.removeprefix(_BOM)
         if line.strip():
-            pieces.append(Frame(line.decode("utf-8", "replace"), terminated=terminated))
+            pieces.append(Frame(line, terminated=terminated))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenstream_magic.wire import logprobs, parts
 from tokenstream_magic.wire.calls import MOST_CALLS
 from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
@@ -35,6 +36,9 @@ NAME = "ollama"
 FRAMING = LinesFraming
 MODELS = "/tags"
 ACCEPT = "application/x-ndjson, application/json;q=0.5"
+ATTACHMENTS = parts.IMAGES - {"image/gif"}
+JSON_MODE = True
+LACKS: frozenset[str] = frozenset()
 
 # our name for a request field -> this protocol's, inside ``options``
 FIELDS = {
@@ -46,12 +50,16 @@ FIELDS = {
 }
 
 
+# most models that think can only be told whether to; some take a level
+_SWITCHES = {"none": False, "false": False, "true": True}
+
+
 def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
     """The request for ``messages`` (``{"role", "content"}`` each). ``options`` named in :data:`FIELDS` go into ``options``.
 
     ``reasoning_effort`` is Ollama's ``think``; the rest stands at the top as it is.
     """
-    body: dict[str, Any] = {"model": model, "messages": [dict(m) for m in messages], "stream": True}
+    body: dict[str, Any] = {"model": model, "messages": [_message(m) for m in messages], "stream": True}
     sampling: dict[str, Any] = {}
     for name, value in options.items():
         if name in FIELDS:
@@ -61,11 +69,42 @@ def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[
             sampling.update(value)
         elif name == "logprobs" and isinstance(value, int) and not isinstance(value, bool):
             body["logprobs"], body["top_logprobs"] = True, value
+        elif name in ("schema", "json"):
+            body["format"] = value if name == "schema" else "json"
+        elif name == "tool":
+            body["tools"] = parts.functions(value)
+        elif name == "reasoning_effort":
+            body["think"] = _SWITCHES.get(str(value).lower(), value)
         else:
-            body["think" if name == "reasoning_effort" else name] = value
+            body[name] = value
     if sampling:
         body["options"] = sampling
     return Request("/chat", body, {"Accept": ACCEPT})
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message: text is one text, images stand beside it, and the arguments of calls are objects."""
+    if message.get("role") == "tool":
+        return {"role": "tool", "tool_name": message.get("name"), "content": message.get("content")}
+    written = dict(message)
+    content = message.get("content")
+    if isinstance(content, (list, tuple)):
+        attached = [part for part in content if parts.is_attachment(part)]
+        texts = [parts.text_of(part) if parts.is_attachment(part) else part["text"] for part in content if _is_ours(part)]
+        if attached or len(texts) == len(content):
+            written["content"] = "\n\n".join(text for text in texts if text)
+        images = [part["data"] for part in attached if parts.text_of(part) is None]
+        if images:
+            written["images"] = images
+    if parts.calls(message):
+        written["tool_calls"] = [
+            {"function": {"name": name, "arguments": parts.arguments(arguments)}} for _, name, arguments in parts.calls(message)
+        ]
+    return written
+
+
+def _is_ours(part: Any) -> bool:
+    return parts.is_attachment(part) or parts.is_text(part)
 
 
 def authorization(key: str) -> dict[str, str]:
@@ -83,6 +122,7 @@ class Decoder(MessageDecoder):
         self._terminated = False
 
     UNIT = "line"
+    OBJECTS = b'"tool_calls"'
 
     def _said(self) -> bool:
         return bool(self.characters or self._calls)
@@ -134,6 +174,7 @@ class Decoder(MessageDecoder):
             if isinstance(text, str) and text:
                 self.characters += len(text)
                 events.append(Text(text))
+        events += logprobs.listed(line.get("logprobs"))
         events += [self._tool_call(call) for call in mappings(inner.get("tool_calls"))]
         if line.get("done") is True:
             self._last(line, events)

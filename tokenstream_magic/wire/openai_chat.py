@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenstream_magic.wire import citations, logprobs, parts
 from tokenstream_magic.wire.calls import Calls
 from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
@@ -32,14 +33,18 @@ from tokenstream_magic.wire.events import (
 )
 from tokenstream_magic.wire.failures import find_failure
 from tokenstream_magic.wire.framing import EventStreamFraming
-from tokenstream_magic.wire.values import integer, json_text, string
+from tokenstream_magic.wire.values import integer, json_text, mappings, string
 
 NAME = "openai-chat"
 FRAMING = EventStreamFraming
 MODELS = "/models"
 MOST_CHOICES = 128
-_RARE = frozenset(("error", "type", "error_type", "error_message", "x_groq", "timings", "prompt_progress"))
+_RARE = frozenset(("error", "type", "error_type", "error_message", "x_groq", "timings", "prompt_progress", "citations"))
 ACCEPT = "text/event-stream, application/json;q=0.5"
+AUDIO = {"audio/wav": "wav", "audio/mpeg": "mp3"}
+ATTACHMENTS = parts.IMAGES | {parts.PDF} | AUDIO.keys()
+JSON_MODE = True
+LACKS: frozenset[str] = frozenset()
 
 # our name for a request field -> this protocol's
 FIELDS = {
@@ -54,14 +59,38 @@ FIELDS = {
 
 def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
     """The request for ``messages`` (``{"role", "content"}`` each). ``options`` are named in :data:`FIELDS` or go as they are."""
-    body: dict[str, Any] = {"model": model, "messages": [dict(m) for m in messages], "stream": True}
+    body: dict[str, Any] = {"model": model, "messages": [_message(m) for m in messages], "stream": True}
     body["stream_options"] = {"include_usage": True}
     for name, value in options.items():
         if name == "logprobs" and isinstance(value, int) and not isinstance(value, bool):
             body["logprobs"], body["top_logprobs"] = True, value
+        elif name == "schema":
+            wanted = {"name": "answer", "schema": value, "strict": parts.is_strict(value)}
+            body["response_format"] = {"type": "json_schema", "json_schema": wanted}
+        elif name == "json":
+            body["response_format"] = {"type": "json_object"}
+        elif name == "tool":
+            body["tools"] = parts.functions(value)
         else:
             body[FIELDS.get(name, name)] = value
     return Request("/chat/completions", body, {"Accept": ACCEPT})
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message with its attachments in this protocol's spelling. The name of a tool is in its call, not in its result."""
+    written = {name: value for name, value in message.items() if name != "name" or message.get("role") != "tool"}
+    if "content" in message:
+        written["content"] = parts.contents(message["content"], _attachment, lambda text: {"type": "text", "text": text})
+    return written
+
+
+def _attachment(part: Mapping[str, Any]) -> dict[str, Any]:
+    media_type = part["media_type"]
+    if media_type in AUDIO:
+        return {"type": "input_audio", "input_audio": {"data": part["data"], "format": AUDIO[media_type]}}
+    if media_type in parts.IMAGES:
+        return {"type": "image_url", "image_url": {"url": parts.data_url(part)}}
+    return {"type": "file", "file": {"filename": part["name"], "file_data": parts.data_url(part)}}
 
 
 def authorization(key: str) -> dict[str, str]:
@@ -72,11 +101,14 @@ def authorization(key: str) -> dict[str, str]:
 class Decoder(MessageDecoder):
     """Frames of one stream into events; ``verdict`` says how it ended."""
 
+    TEXT_AT = ("choices", 0, "delta", "content")
+
     def __init__(self) -> None:
         super().__init__()
         self._finished: set[int] = set()
         self._choices: set[int] = set()
         self._terminated = False
+        self._cited: Any = None  # the addresses come again with every chunk
         self._calls: dict[int, Calls] = {}
 
     def _done(self) -> list[Event]:
@@ -112,8 +144,10 @@ class Decoder(MessageDecoder):
         if not isinstance(message, dict):
             failure = find_failure(message)
             return [self._fail(failure) if failure else Unknown(type(message).__name__)]
+        usual = self._usual(message)
+        if usual is not None:
+            return [usual]
         events: list[Event] = []
-        # what nearly every chunk has is looked at first, and what few have only when one of its names is there
         rare = not _RARE.isdisjoint(message)
         failure = find_failure(message) if rare or message.get("object") == "error" else None
         if not self._is_served_by(message):
@@ -137,6 +171,34 @@ class Decoder(MessageDecoder):
         if failure is not None:
             events.append(self._fail(failure))
         return events or [KeepAlive()]
+
+    def _usual(self, message: dict[str, Any]) -> Text | None:
+        """The text of a chunk that says nothing else, which nearly every chunk is; None when it must be taken apart."""
+        try:
+            (choice,) = message["choices"]
+            delta = choice["delta"]
+            text, index = delta["content"], choice["index"]
+            served = self._served
+            if (
+                type(text) is not str
+                or not text
+                or len(delta) != 1
+                or type(index) is not int
+                or index not in self._choices
+                or choice.get("finish_reason") is not None
+                or choice.get("logprobs")
+                or "error" in choice
+                or message.get("usage")
+                or message.get("model") != served.model
+                or message.get("system_fingerprint") != served.system_fingerprint
+                or not _RARE.isdisjoint(message)
+                or message.get("object") == "error"
+            ):
+                return None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+        self.characters += len(text)
+        return Text(text, index)
 
     def _is_served_by(self, message: dict[str, Any]) -> bool:
         served = self._served
@@ -163,6 +225,9 @@ class Decoder(MessageDecoder):
         groq = message.get("x_groq")
         if isinstance(groq, Mapping) and isinstance(groq.get("usage"), Mapping):
             events.append(ServerTiming(dict(groq["usage"])))
+        if message.get("citations") != self._cited:
+            self._cited = message.get("citations")
+            events += citations.addresses(self._cited)
         progress = message.get("prompt_progress")
         if isinstance(progress, Mapping):
             events.append(Progress(integer(progress.get("processed")) or 0, integer(progress.get("total")) or 0))
@@ -178,6 +243,7 @@ class Decoder(MessageDecoder):
         delta = choice.get("delta")
         if isinstance(delta, dict):
             self._delta(delta, index, events)
+        events += logprobs.of_choice(choice.get("logprobs"), index)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             if reason == "error":
@@ -187,16 +253,12 @@ class Decoder(MessageDecoder):
                 events.append(Finish(reason, index))
 
     def _delta(self, delta: dict[str, Any], index: int, events: list[Event]) -> None:
-        if len(delta) == 1:  # nearly every chunk is text and nothing else
-            content = delta.get("content")
-            if isinstance(content, str):
-                if content:
-                    self.characters += len(content)
-                    events.append(Text(content, index))
-                return
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(reasoning, Mapping):
             reasoning = reasoning.get("content")
+        if not reasoning:  # OpenRouter's: parts of text or summaries, others are for the server alone
+            details = mappings(delta.get("reasoning_details"))
+            reasoning = "".join(text for part in details if (text := string(part.get("text")) or string(part.get("summary"))))
         if isinstance(reasoning, str) and reasoning:
             self.characters += len(reasoning)
             events.append(Reasoning(reasoning, index))
@@ -211,6 +273,7 @@ class Decoder(MessageDecoder):
         if isinstance(refusal, str) and refusal:
             self.characters += len(refusal)
             events.append(Refusal(refusal, index))
+        events += citations.annotations(delta.get("annotations"), index)
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
             events += [self._tool_call(call, index) for call in calls if isinstance(call, Mapping)]

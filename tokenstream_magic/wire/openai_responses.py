@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenstream_magic.wire import citations, logprobs, parts
 from tokenstream_magic.wire.calls import MOST_CALLS
 from tokenstream_magic.wire.decoding import MessageDecoder
 from tokenstream_magic.wire.events import (
@@ -36,6 +37,9 @@ NAME = "openai-responses"
 FRAMING = EventStreamFraming
 MODELS = "/models"
 ACCEPT = "text/event-stream, application/json;q=0.5"
+ATTACHMENTS = parts.IMAGES | {parts.PDF}
+JSON_MODE = True
+LACKS = frozenset({"seed", "stop"})
 
 # our name for a request field -> this protocol's
 FIELDS = {
@@ -45,7 +49,15 @@ FIELDS = {
     "reasoning_effort": "reasoning",
 }
 
-_NOT_AS_THEY_ARE = ("seed", "stop", "logprobs", "reasoning_effort")  # Responses has no seed and no stop, and other shapes for the rest
+_NOT_AS_THEY_ARE = (
+    "seed",
+    "stop",
+    "logprobs",
+    "reasoning_effort",
+    "schema",
+    "json",
+    "tool",
+)  # Responses has no seed and no stop, and other shapes for the rest
 _LOGPROBS = "message.output_text.logprobs"
 _MOST_ITEMS = 4096
 
@@ -79,7 +91,7 @@ _SILENT = {  # these say nothing that another event does not say
 def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
     """The request for ``messages`` (``{"role", "content"}`` each). ``options`` are named in :data:`FIELDS` or go as they are."""
     system = [m["content"] for m in messages if _is_system(m)]
-    body: dict[str, Any] = {"model": model, "input": [dict(m) for m in messages if not _is_system(m)], "stream": True}
+    body: dict[str, Any] = {"model": model, "input": [item for m in messages if not _is_system(m) for item in _items(m)], "stream": True}
     if system:
         body["instructions"] = "\n\n".join(system)
     body.update({FIELDS.get(name, name): value for name, value in options.items() if name not in _NOT_AS_THEY_ARE})
@@ -91,7 +103,36 @@ def request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[
         body["include"] = [*(included if isinstance(included, list) else ()), _LOGPROBS]
         if logprobs is not True:
             body["top_logprobs"] = logprobs
+    if "schema" in options:
+        schema = options["schema"]
+        wanted = {"type": "json_schema", "name": "answer", "schema": schema, "strict": parts.is_strict(schema)}
+        body["text"] = {**mapping(options.get("text")), "format": wanted}
+    elif "json" in options:
+        body["text"] = {**mapping(options.get("text")), "format": {"type": "json_object"}}
+    if "tool" in options:
+        body["tools"] = [{"type": "function", **tool, "strict": False} for tool in mappings(options["tool"])]
     return Request("/responses", body, {"Accept": ACCEPT})
+
+
+def _items(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The input items of a message: tool calls and their results are items of their own."""
+    if message.get("role") == "tool":
+        return [{"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": message.get("content")}]
+    written = {name: value for name, value in message.items() if name != "tool_calls"}
+    if "content" in message:
+        kind = "output_text" if message.get("role") == "assistant" else "input_text"
+        written["content"] = parts.contents(message["content"], _attachment, lambda text: {"type": kind, "text": text})
+    called = [
+        {"type": "function_call", "call_id": identifier, "name": name, "arguments": arguments}
+        for identifier, name, arguments in parts.calls(message)
+    ]
+    return [*([written] if written.get("content") or not called else []), *called]
+
+
+def _attachment(part: Mapping[str, Any]) -> dict[str, Any]:
+    if part["media_type"] in parts.IMAGES:
+        return {"type": "input_image", "image_url": parts.data_url(part)}
+    return {"type": "input_file", "filename": part["name"], "file_data": parts.data_url(part)}
 
 
 def authorization(key: str) -> dict[str, str]:
@@ -160,6 +201,13 @@ class Decoder(MessageDecoder):
         self._calls: dict[int, _Call] = {}
         self._call_ids: dict[str, int] = {}
         self._seen: dict[tuple[int, str], set[int | None]] = {}  # item and kind of text -> its parts of which text came
+        self.place: int | None = None  # the number of the last event
+        self.after = -1  # events up to this number were decoded before the stream was resumed
+
+    @property
+    def response_id(self) -> str | None:
+        """The server's name of the response, by which it can be cancelled and resumed."""
+        return self._served.response_id
 
     def _done(self) -> list[Event]:
         # OpenRouter sends one after the end; before it, it ends nothing
@@ -194,6 +242,11 @@ class Decoder(MessageDecoder):
         failure = find_failure(message)
         if not isinstance(message, Mapping):
             return [self._fail(failure) if failure else Unknown(type(message).__name__)]
+        number = integer(message.get("sequence_number"))
+        if number is not None:
+            if number <= self.after:
+                return [KeepAlive()]
+            self.place = number
         # the name is in the data; a server that leaves it out may still name the event on its line
         kind = string(message.get("type")) or self._event
         events: list[Event] = []
@@ -208,6 +261,8 @@ class Decoder(MessageDecoder):
             self._text(stem, step, message, events)
         elif stem in _ARGUMENTS and step in ("delta", "done"):
             self._arguments(stem, step, message, events)
+        elif kind == "response.output_text.annotation.added":
+            events += citations.annotations([message.get("annotation")])
         elif kind in ("response.output_item.added", "response.output_item.done"):
             self._item(step, message, events)
         elif failure is None and kind not in _SILENT:
@@ -258,7 +313,7 @@ class Decoder(MessageDecoder):
         for item in mappings(response.get("output")):
             identifier = string(item.get("id"))
             known = self._items.known(identifier)
-            if known is None and item.get("type") in _CALLS:
+            if known is None and string(item.get("type")) in _CALLS:
                 known = self._call_ids.get(str(item.get("call_id")))
                 if known is None and called:
                     continue
@@ -267,7 +322,7 @@ class Decoder(MessageDecoder):
 
     def _whole_item(self, place: int, item: Mapping[str, Any], events: list[Event], streamed: set[str]) -> None:
         kind = item.get("type")
-        if kind in _CALLS:
+        if string(kind) in _CALLS:
             self._call(place, item, item.get(_CALLS[kind]), events, whole=True)
             return
         known = {stem for at, stem in self._seen if at == place} | streamed
@@ -277,6 +332,7 @@ class Decoder(MessageDecoder):
                 events.append(Unknown(str(part.get("type"))[:80]))
             elif stem not in known:
                 self._add(place, stem, number, part.get(_TEXTS[stem][0]), events)
+            events += citations.annotations(part.get("annotations"))
 
     def _text(self, stem: str, step: str, message: Mapping[str, Any], events: list[Event]) -> None:
         place = self._items.place(integer(message.get("output_index")), string(message.get("item_id")))
@@ -284,6 +340,7 @@ class Decoder(MessageDecoder):
         part = integer(message.get(field))
         if step == "delta":
             self._add(place, stem, part, message.get("delta"), events)
+            events += logprobs.listed(message.get("logprobs"))
             return
         seen = self._seen.get((place, stem))
         # the whole text again, unless no delta of this part came
@@ -302,7 +359,7 @@ class Decoder(MessageDecoder):
         place = self._items.place(index, identifier, opens=step == "added", closes=step == "done")
         if step == "done":
             self._whole_item(place, item, events, set())
-        elif item.get("type") in _CALLS:  # arguments that are here already come again
+        elif string(item.get("type")) in _CALLS:  # arguments that are here already come again
             self._call(place, item, None, events)
 
     def _arguments(self, stem: str, step: str, message: Mapping[str, Any], events: list[Event]) -> None:

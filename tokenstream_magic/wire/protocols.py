@@ -36,10 +36,17 @@ class Framing(Protocol):
 
 
 class WireProtocol(Protocol):
-    """What one protocol module offers. ``MODELS`` is the path that lists what a server serves."""
+    """What one protocol module offers. ``MODELS`` is the path that lists what a server serves.
+
+    ``ATTACHMENTS`` are the media types it takes beside text, ``JSON_MODE`` whether it can be asked for JSON without a schema.
+    ``LACKS`` are those of our names for request fields for which it has no field: ``request`` leaves them out.
+    """
 
     NAME: str
     MODELS: str
+    ATTACHMENTS: frozenset[str]
+    JSON_MODE: bool
+    LACKS: frozenset[str]
 
     @property
     def FRAMING(self) -> Callable[[], Framing]:  # noqa: N802 - the modules' constant

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 _NOTHING: dict[str, Any] = {}
 
 
@@ -27,6 +29,18 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def mappings(value: Any) -> list[Mapping[str, Any]]:
     """The objects in a list; nothing for anything else."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def loads(data: bytes) -> Any:
+    """The JSON value in ``data``. Raises ValueError or RecursionError when there is none.
+
+    What the fast parser refuses gets a second look by the tolerant one: NaN, halves of surrogate pairs, bytes that are
+    no UTF-8, all of which servers send.
+    """
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        return json.loads(data.decode("utf-8", "replace"))
 
 
 def json_text(value: Any) -> str:
