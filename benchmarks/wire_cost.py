@@ -69,7 +69,7 @@ def serve(tell: Connection) -> None:
 def ours(base_url: str, model: str, count: int) -> None:
     """A run as users start it, without a view and without the store."""
     transcript = api.start("x", model, base_url=base_url, no_log=True).wait()
-    assert transcript.outcome == "complete" and transcript.timing.chunks == count, transcript
+    assert (transcript.outcome, transcript.timing.chunks) == ("complete", count), transcript
 
 
 def bare(base_url: str, model: str, count: int) -> None:
