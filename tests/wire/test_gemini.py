@@ -39,6 +39,22 @@ HI, STOP = chunk("hi"), chunk(finish="STOP")
 # request
 
 
+@pytest.mark.parametrize(
+    ("effort", "sent"),
+    [
+        ("low", {"thinkingLevel": "LOW"}),
+        ("512", {"thinkingBudget": 512}),
+        (512, {"thinkingBudget": 512}),
+        ("none", {"thinkingBudget": 0}),
+        ("auto", {"thinkingBudget": -1}),
+    ],
+)
+def test_the_effort_is_a_level_or_a_budget_of_thoughts(effort, sent):
+    made = request("m", [], {"generationConfig": {"thinkingConfig": {"includeThoughts": True}}, "reasoning_effort": effort})
+    assert made.body["generationConfig"] == {"thinkingConfig": {"includeThoughts": True, **sent}}
+    assert "reasoning_effort" not in made.body
+
+
 def test_the_request_has_contents_and_a_configuration():
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     options = {"temperature": 0, "top_p": 1, "max_tokens": 5, "seed": 7, "stop": "x", "logprobs": 2, "safetySettings": []}

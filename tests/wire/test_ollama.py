@@ -87,6 +87,7 @@ def test_a_request_without_options_has_none():
         ({"logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
         ({"logprobs": True}, {"logprobs": True}),
         ({"reasoning_effort": "low"}, {"think": "low"}),
+        ({"reasoning_effort": "none"}, {"think": False}),
         ({"think": False}, {"think": False}),
     ],
 )

@@ -5,7 +5,9 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
+import tokenstream_magic as ts
 from tokenstream_magic import decode
+from tokenstream_magic.mock import MockServer, Script
 from tokenstream_magic.wire.think import ThinkTags
 
 
@@ -55,3 +57,13 @@ def test_a_decoded_body_tells_its_thoughts_when_asked():
     told, plain = decode(body, protocol="openai-chat", think_tags="tagged"), decode(body, protocol="openai-chat")
     assert (told.reasoning, told.text) == ("hm", "Hello")
     assert (plain.reasoning, plain.text) == ("", "<think>hm</think>Hello")
+
+
+def test_an_endpoint_may_say_that_its_models_think_in_tags(tmp_path, monkeypatch):
+    with MockServer({"thinker": Script(("<thi", "nk>hm</th", "ink>\n", "Hello"))}) as server:
+        config = tmp_path / "tokenstream.toml"
+        config.write_text(f'[endpoints.r1]\nbase_url = "{server.base_url}"\nthink_tags = "tagged"\n')
+        monkeypatch.setenv("TOKENSTREAM_CONFIG", str(config))
+        transcript = ts.stream("Hi", "r1/thinker", no_log=True)
+    assert (transcript.reasoning, transcript.text, transcript.outcome) == ("hm", "Hello", "complete")
+    assert transcript.timing.ttfa_ms > transcript.timing.ttft_ms - 1
