@@ -21,6 +21,7 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test reads or writes the user's transcripts or configuration."""
     monkeypatch.setenv("TOKENSTREAM_DATABASE", str(tmp_path / "store" / "transcripts.db"))
     monkeypatch.setenv("TOKENSTREAM_CONFIG", str(tmp_path / "tokenstream.toml"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     yield
     if "tokenstream_magic.transcripts.store" in sys.modules:

@@ -1,4 +1,4 @@
-"""Where things are, and ipykernels of several versions side by side."""
+"""Where things are, and ipykernels and front ends of several versions side by side."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ def ipykernel_path(version: str) -> str | None:
 
     if ipykernel.__version__ == version:
         return None
-    target = CACHE / f"ipykernel-{version}"
+    return str(_beside(f"ipykernel-{version}", f"ipykernel=={version}", "nest-asyncio>=1.4"))
+
+
+def front_end_path(name: str, *packages: str) -> Path:
+    """A directory with these front-end packages, which comes before what this environment has."""
+    return _beside(f"front-end-{name}", *packages)
+
+
+def _beside(name: str, *packages: str) -> Path:
+    """A directory in the cache with these packages and nothing they depend on."""
+    target = CACHE / name
     if not (target / ".complete").exists():
-        wanted = [f"ipykernel=={version}", "nest-asyncio>=1.4"]
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(target), *wanted]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(target), *packages]
         subprocess.run(command, check=True)
         (target / ".complete").touch()
-    return str(target)
+    return target

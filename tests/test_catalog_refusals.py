@@ -173,5 +173,5 @@ def test_a_file_that_is_no_utf_8_is_answered_with_one_line(configure):
 
 def test_an_unknown_field_is_answered_with_the_known_ones(configure):
     configure(b'[endpoints.lab]\nbase_url = "https://x.org"\nbaseurl = "x"')
-    with pytest.raises(BadRequest, match="api_key_env, base_url, model, options, protocol"):
+    with pytest.raises(BadRequest, match=r"api_key_env, .*base_url, .*model, .*options, .*protocol"):
         configuration()

@@ -168,8 +168,9 @@ def test_a_sink_that_fails_does_not_disturb_the_run(mock: MockServer) -> None:
     assert run.wait().text == "Hello there."
 
 
-def test_a_compressed_stream_is_refused_in_words(mock: MockServer) -> None:
-    mock.scripts["gzip"] = Script(headers={"Content-Encoding": "gzip"})
-    transcript = ts.stream("Hi", "gzip", base_url=mock.base_url)
-    assert transcript.error["message"] == "the server compressed the stream (gzip) although asked not to"
+def test_a_stream_compressed_as_nothing_here_unpacks_is_refused_in_words(mock: MockServer) -> None:
+    mock.scripts["br"] = Script(headers={"Content-Encoding": "br"})
+    transcript = ts.stream("Hi", "br", base_url=mock.base_url)
+    assert (transcript.outcome, transcript.error["type"]) == ("failed", "compressed")
+    assert transcript.error["message"].startswith("The server compressed the stream (br) although asked not to. Turn compression off")
     assert mock.exchanges[-1].headers["accept-encoding"] == "identity"

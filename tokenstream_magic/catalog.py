@@ -1,4 +1,4 @@
-"""``endpoint/model`` to Endpoint: the built-in table, the user's ``tokenstream.toml``, the environment.
+"""``endpoint/model`` to Endpoint: the built-in table, the user's ``tokenstream.toml``, the environment, the keyring.
 
 A key is bound to the origin it was configured for and is never sent anywhere else. A cell may name a ``--base-url``,
 but a key goes there only if the user's own configuration, which no notebook carries, says so.
@@ -8,194 +8,53 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from difflib import get_close_matches
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenstream_magic.errors import MASK, BadRequest, KeyRefused
+from tokenstream_magic import keys
+from tokenstream_magic.configuration import Configuration, config_path, configuration, project_path
+from tokenstream_magic.endpoint import (
+    BUILT_IN,
+    LOCAL_ORIGIN,
+    LOOPBACK,
+    PROTOCOLS,
+    Endpoint,
+    check_base_url,
+    check_protocol,
+    origin_of,
+)
+from tokenstream_magic.errors import BadRequest, KeyRefused, TokenstreamError
+from tokenstream_magic.keys import Secret
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+__all__ = [
+    "BUILT_IN",
+    "DEFAULT_MODEL",
+    "LOCAL_ORIGIN",
+    "LOOPBACK",
+    "PROTOCOLS",
+    "Configuration",
+    "Endpoint",
+    "Secret",
+    "check_base_url",
+    "check_protocol",
+    "config_path",
+    "configuration",
+    "endpoints",
+    "has_key",
+    "named",
+    "origin_of",
+    "project_path",
+    "prompts",
+    "resolve",
+    "with_key",
+]
 
-PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini", "ollama")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEFAULT_MODEL = "local"
-LOCAL_ORIGIN = "http://local"
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_KNOWN_KEYS: dict[str, type] = {"protocol": str, "base_url": str, "api_key_env": str, "model": str, "options": dict}
-
-
-class Secret:
-    """A key that shows itself nowhere: every rendering is a mask, and only ``reveal`` gives the text."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The text, for the one header it belongs in."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return MASK
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return format(MASK, spec)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a key is not pickled")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a model is served and how it is spoken to.
-
-    ``body`` is sent with every request, below the user's own options. ``socket`` is a Unix socket path that takes
-    the place of the host in ``base_url``. ``starts`` names what must run first: ``local``, ``mock`` or nothing.
-    """
-
-    name: str
-    protocol: str = "openai-chat"
-    base_url: str = ""
-    api_key_env: str | None = None
-    needs_key: bool = False
-    model: str | None = None
-    body: Mapping[str, Any] = field(default_factory=dict)
-    socket: str | None = None
-    starts: str | None = None
-    key: Secret | None = None
-    advice: str = ""
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port: what a key is bound to."""
-        return origin_of(self.base_url)
-
-
-def _remote(name: str, base_url: str, api_key_env: str, **more: Any) -> Endpoint:
-    return Endpoint(name, base_url=base_url, api_key_env=api_key_env, needs_key=True, **more)
-
-
-def _here(name: str, base_url: str, advice: str, **more: Any) -> Endpoint:
-    return Endpoint(name, base_url=base_url, advice=advice, **more)
-
-
-BUILT_IN = {
-    endpoint.name: endpoint
-    for endpoint in (
-        Endpoint(
-            "local",
-            base_url=LOCAL_ORIGIN + "/v1",
-            model="SmolLM2-135M-Instruct",
-            # a cached prefix changes the batch shapes and with them the last bits of the logits: without the cache
-            # a seed gives the same words every time
-            body={"cache_prompt": False, "max_tokens": 1024},  # so small a model rambles when it is let
-            starts="local",
-        ),
-        _remote("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-        _remote("openai-responses", "https://api.openai.com/v1", "OPENAI_API_KEY", protocol="openai-responses"),
-        _remote("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", protocol="anthropic"),
-        _remote("gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", protocol="gemini"),
-        _remote("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-        _remote("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-        _remote("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
-        _remote("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-        _remote("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
-        _remote("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-        _here("llamacpp", "http://localhost:8080/v1", "Start it with: llama-server -m MODEL.gguf"),
-        _here("vllm", "http://localhost:8000/v1", "Start it with: vllm serve MODEL"),
-        _here("lmstudio", "http://localhost:1234/v1", "Start the server in LM Studio's Developer tab."),
-        Endpoint("mock", base_url="http://mock/v1", model="story", starts="mock"),
-        _here("ollama", "http://localhost:11434/api", "Start it with: ollama serve", protocol="ollama"),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """The user's own endpoints and aliases."""
-
-    endpoints: Mapping[str, Endpoint]
-    aliases: Mapping[str, str]
-
-
-def config_path() -> Path:
-    """Where the user's ``tokenstream.toml`` is looked for; ``TOKENSTREAM_CONFIG`` names another file."""
-    named = os.environ.get("TOKENSTREAM_CONFIG")
-    if named:
-        return Path(named)
-    from platformdirs import user_config_path
-
-    return user_config_path("tokenstream-magic", appauthor=False) / "tokenstream.toml"
-
-
-def configuration() -> Configuration:
-    """The user's configuration, read again only when the file changed. Raises BadRequest on a file that says nonsense."""
-    path = config_path()
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        return Configuration({}, {})
-    return _read(path, changed)
-
-
-@lru_cache(maxsize=4)
-def _read(path: Path, changed: int) -> Configuration:  # noqa: ARG001 - part of the key: a changed file is read again
-    try:
-        with path.open("rb") as file:
-            loaded = tomllib.load(file)
-    except (OSError, ValueError) as error:
-        raise BadRequest(f"{path} cannot be read: {error}.") from None
-    for table in loaded:
-        if table not in ("endpoints", "aliases"):
-            raise BadRequest(f"{path}: there is no table [{table}].", "Known: endpoints, aliases.")
-    tables, aliases = loaded.get("endpoints", {}), loaded.get("aliases", {})
-    if not isinstance(tables, dict):
-        raise BadRequest(f"{path}: an endpoint is a table.", "Example: [endpoints.lab].")
-    if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
-        raise BadRequest(f"{path}: an alias is a name for one model, written as text.", 'Example: [aliases] fast = "local".')
-    endpoints = {name: _endpoint_of(path, name, table) for name, table in tables.items()}
-    return Configuration(endpoints, aliases)
-
-
-def _endpoint_of(path: Path, name: str, table: Any) -> Endpoint:
-    where = f"{path}: [endpoints.{name}]"
-    if not isinstance(table, dict) or not isinstance(table.get("base_url"), str):
-        raise BadRequest(f'{where} needs a base_url, for example base_url = "https://llm.example.org/v1".')
-    for key, value in table.items():
-        if key == "api_key":
-            raise BadRequest(f"{where} holds a literal key.", 'Put it in an environment variable: api_key_env = "NAME".')
-        if key not in _KNOWN_KEYS:
-            raise BadRequest(f"{where} has an unknown key {key!r}.", f"Known: {', '.join(sorted(_KNOWN_KEYS))}.")
-        if not isinstance(value, _KNOWN_KEYS[key]):
-            raise BadRequest(f"{where}: {key} is {'a table' if key == 'options' else 'text'}.")
-    variable = table.get("api_key_env")
-    if variable is not None and not _VARIABLE.fullmatch(variable):  # perhaps a key: it is not repeated
-        raise BadRequest(f"{where}: api_key_env is the name of an environment variable, not a key.", 'Example: "LAB_KEY".')
-    try:
-        protocol, base_url = check_protocol(table.get("protocol", "openai-chat")), check_base_url(table["base_url"])
-    except (BadRequest, KeyRefused) as error:
-        raise BadRequest(f"{where}: {error.message}", error.hint) from None
-    return Endpoint(
-        name,
-        protocol=protocol,
-        base_url=base_url,
-        api_key_env=variable,
-        needs_key=variable is not None,
-        model=table.get("model"),
-        body=table.get("options", {}),
-    )
 
 
 def resolve(
@@ -213,36 +72,78 @@ def resolve(
     """
     known = configuration()
     environment = os.environ if environment is None else environment
-    alias, model = model, known.aliases.get(model or "", model) or DEFAULT_MODEL
+    table = endpoints(environment)
     if base_url:
-        endpoint = _on_the_line(base_url, protocol, api_key_env, known)
-        name = model if model != DEFAULT_MODEL else "default"
+        endpoint, name = _on_the_line(base_url, protocol, api_key_env, table), model or "default"
     else:
+        alias, model = model or "", known.aliases.get(model or "", model) or DEFAULT_MODEL
         try:
-            endpoint, name = _named(model, known)
+            endpoint, name = _named(model, table, known)
         except BadRequest as error:
             if alias in known.aliases:
-                raise BadRequest(f"The alias {alias!r} in {config_path()} leads nowhere: {error.message}", error.hint) from None
+                raise BadRequest(f"The alias {alias!r} in {known.said_in[alias]} leads nowhere: {error.message}", error.hint) from None
             raise
         if protocol:
             endpoint = replace(endpoint, protocol=check_protocol(protocol))
         if api_key_env:
-            endpoint = _with_key_variable(endpoint, api_key_env, known)
-    return with_key(endpoint, environment), name
+            endpoint = _with_key_variable(endpoint, api_key_env, table)
+    return with_key(_through(endpoint, known.proxy), environment), name
 
 
-def endpoints() -> dict[str, Endpoint]:
-    """All endpoints by name, the user's before the built-in ones."""
-    return {**BUILT_IN, **configuration().endpoints}
+def endpoints(environment: Mapping[str, str] | None = None) -> dict[str, Endpoint]:
+    """All endpoints by name, the user's before the built-in ones, and with addresses that the environment gives."""
+    environment = os.environ if environment is None else environment
+    known = configuration()
+    return {name: _through(_completed(endpoint, environment), known.proxy) for name, endpoint in {**BUILT_IN, **known.endpoints}.items()}
 
 
-def has_key(endpoint: Endpoint) -> bool:
-    """Whether the endpoint needs no key or its variable is set."""
-    return not endpoint.needs_key or bool(os.environ.get(endpoint.api_key_env or ""))
+def named(name: str) -> Endpoint:
+    """The endpoint of that name, without its key. Raises BadRequest when there is none."""
+    table = endpoints()
+    if name not in table:
+        close = get_close_matches(name, table, n=1)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        # the name is not repeated: who keeps a key may have written it there
+        raise BadRequest("There is no endpoint of that name.", f"{meant}tokenstream models lists them.")
+    return table[name]
 
 
-def _named(model: str, known: Configuration) -> tuple[Endpoint, str]:
-    table = {**BUILT_IN, **known.endpoints}
+def prompts() -> dict[str, dict[str, Any]]:
+    """The user's prompts by name, and the project's below them.
+
+    Each has ``prompt``, ``system``, ``model`` (None when not said), ``options`` (request fields), ``source`` (the file that
+    says so) and ``project`` (whether that is a project's).
+    """
+    return {name: dict(prompt) for name, prompt in configuration().prompts.items()}
+
+
+def has_key(endpoint: Endpoint, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether the endpoint needs no key, or its variable is set, or the keyring has its key."""
+    try:
+        return not endpoint.needs_key or with_key(endpoint, environment).key is not None
+    except TokenstreamError:
+        return False
+
+
+def _through(endpoint: Endpoint, proxy: str | None) -> Endpoint:
+    """``endpoint`` with the proxy the user configured for all, if it names none of its own and is not on this machine."""
+    return endpoint if endpoint.proxy is not None or endpoint.is_here else replace(endpoint, proxy=proxy)
+
+
+def _completed(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
+    """``endpoint`` with the address its variable gives; as it is, with a word of advice, when it gives none."""
+    if endpoint.base_url or not endpoint.base_url_env:
+        return endpoint
+    address = environment.get(endpoint.base_url_env, "")
+    if not address.strip():
+        return endpoint
+    try:
+        return endpoint.at(address, environment.get("OPENAI_API_VERSION") or None)
+    except TokenstreamError as error:
+        return replace(endpoint, advice=f"{endpoint.base_url_env}: {error}")
+
+
+def _named(model: str, table: Mapping[str, Endpoint], known: Configuration) -> tuple[Endpoint, str]:
     for separator in ("/", ":"):
         head, found, rest = model.partition(separator)
         if head in table and (found or separator == ":"):
@@ -252,6 +153,8 @@ def _named(model: str, known: Configuration) -> tuple[Endpoint, str]:
                 raise BadRequest(f"{head} has one model, {endpoint.model}.", "Write local; %stream models lists other endpoints.")
             if not name:
                 raise BadRequest(f"{head} needs the name of a model.", f"Write it behind a slash: {head}/MODEL.")
+            if not endpoint.base_url:
+                raise _no_address(endpoint)
             return endpoint, name
     if "://" in model:
         raise BadRequest("That is an address and not a model.", "Write the model's name, and the address behind --base-url.")
@@ -263,24 +166,38 @@ def _named(model: str, known: Configuration) -> tuple[Endpoint, str]:
     )
 
 
-def _on_the_line(base_url: str, protocol: str | None, api_key_env: str | None, known: Configuration) -> Endpoint:
+def _no_address(endpoint: Endpoint) -> BadRequest:
+    variable = endpoint.base_url_env
+    wrong = endpoint.advice or f"{endpoint.name} needs an address and {variable} is not set."
+    return BadRequest(
+        wrong,
+        f"Set {variable} to https://RESOURCE.openai.azure.com and {endpoint.api_key_env} to its key, or write into {config_path()}: "
+        f'[endpoints.{endpoint.name}] base_url = "https://RESOURCE.openai.azure.com".',
+    )
+
+
+def _on_the_line(base_url: str, protocol: str | None, api_key_env: str | None, table: Mapping[str, Endpoint]) -> Endpoint:
     """An endpoint a cell names by its address; without a variable it gets the key the user configured for that origin."""
     url = check_base_url(base_url)
     endpoint = Endpoint(urlsplit(url).hostname or url, protocol=check_protocol(protocol or "openai-chat"), base_url=url)
     if api_key_env:
-        return _with_key_variable(endpoint, api_key_env, known)
-    here = [configured for configured in known.endpoints.values() if configured.origin == endpoint.origin and configured.api_key_env]
-    return replace(endpoint, api_key_env=here[0].api_key_env, needs_key=True) if here else endpoint
+        return _with_key_variable(endpoint, api_key_env, table)
+    configured = configuration().endpoints.values()
+    here = [mine for mine in configured if mine.base_url and mine.origin == endpoint.origin and mine.api_key_env]
+    return _keyed_like(endpoint, here[0], here[0].api_key_env) if here else endpoint
 
 
-def _with_key_variable(endpoint: Endpoint, variable: str, known: Configuration) -> Endpoint:
+def _with_key_variable(endpoint: Endpoint, variable: str, table: Mapping[str, Endpoint]) -> Endpoint:
     """``endpoint`` with the key of an environment variable a cell named, if that key may go there."""
-    bound = {e.origin for e in (*BUILT_IN.values(), *known.endpoints.values()) if e.api_key_env == variable}
+    # also what a user's endpoint of the same name stands before: its key has not changed hands
+    owners = [e for e in (*BUILT_IN.values(), *table.values()) if e.api_key_env == variable]
     if not _VARIABLE.fullmatch(variable) and variable not in os.environ:  # perhaps a key: it is not repeated
         raise KeyRefused("--api-key-env takes the name of an environment variable, not a key.", "Example: --api-key-env OPENAI_API_KEY.")
-    host = urlsplit(endpoint.base_url).hostname or ""
-    allowed = endpoint.origin in bound or (not bound and host in LOOPBACK)
-    if not allowed:
+    here = [owner for owner in owners if owner.base_url and owner.origin == endpoint.origin]
+    if here:
+        return _keyed_like(endpoint, here[0], variable)
+    if owners or urlsplit(endpoint.base_url).hostname not in LOOPBACK:
+        bound = {owner.origin if owner.base_url else owner.name for owner in owners}
         belongs = f"belongs to {', '.join(sorted(bound))}" if bound else f"is not configured for {endpoint.origin}"
         raise KeyRefused(
             f"The key in {variable} {belongs} and is not sent to {endpoint.origin}.",
@@ -289,61 +206,38 @@ def _with_key_variable(endpoint: Endpoint, variable: str, known: Configuration) 
     return replace(endpoint, api_key_env=variable, needs_key=True)
 
 
-def with_key(endpoint: Endpoint, environment: Mapping[str, str] | None = None) -> Endpoint:
-    """``endpoint`` with its key, if it has one. Raises BadRequest or KeyRefused when it cannot be had or sent."""
+def _keyed_like(endpoint: Endpoint, owner: Endpoint, variable: str | None) -> Endpoint:
+    """``endpoint`` with the key of one at the same origin, in the header and under the API version used there."""
+    header = endpoint.key_header or owner.key_header
+    version = endpoint.api_version or owner.api_version
+    return replace(endpoint, api_key_env=variable, needs_key=True, key_header=header, api_version=version)
+
+
+def with_key(endpoint: Endpoint, environment: Mapping[str, str] | None = None, patience: float = keys.PATIENCE) -> Endpoint:
+    """``endpoint`` with its key, if it has one: from its environment variable, or else from the system keyring.
+
+    Raises BadRequest or KeyRefused when the key cannot be had or sent; the keyring is waited for ``patience`` seconds.
+    """
     environment = os.environ if environment is None else environment
-    if not endpoint.api_key_env:
+    variable = endpoint.api_key_env
+    if not variable:
         return endpoint
-    key = environment.get(endpoint.api_key_env, "").strip()
-    if not key:
-        raise BadRequest(
-            f"{endpoint.name} needs a key and {endpoint.api_key_env} is not set.",
-            f"Set the environment variable {endpoint.api_key_env} before you start Jupyter, or use -m local.",
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise BadRequest(
-            f"What {endpoint.api_key_env} holds is no key: it has characters that no key has.", "Set it again, without line breaks."
-        )
+    if not endpoint.base_url:
+        raise _no_address(endpoint)
     parts = urlsplit(endpoint.base_url)
     if parts.scheme != "https" and parts.hostname not in LOOPBACK:
         raise KeyRefused(f"{endpoint.origin} is not encrypted: the key is not sent there.", "Use an https:// address.")
-    return replace(endpoint, key=Secret(key))
-
-
-def check_base_url(url: str) -> str:
-    """``url`` without a trailing slash. Raises BadRequest unless it is a plain http(s) address without a key in it.
-
-    What is refused is not repeated: it may hold a key.
-    """
-    example = "Example: http://localhost:8080/v1."
-    url = url.strip()
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise BadRequest("The base URL holds characters that belong in no address.", example)
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname
-    except ValueError:
-        raise BadRequest("The host or port of the base URL is wrong.", example) from None
-    if parts.username or parts.password or parts.query or parts.fragment or "@" in parts.netloc or "?" in url:
-        raise KeyRefused(
-            "A base URL carries no user, password or query.", "Put a key in an environment variable and name it: --api-key-env NAME."
+    key, source, trouble = keys.secret(environment.get(variable, ""), variable), variable, ""
+    if key is None:
+        try:
+            key, source = keys.kept(endpoint.origin, patience), "keyring"
+        except keys.KeyringError as error:
+            trouble = f" {error.message}"
+    if key is None:
+        configured = endpoint.name in BUILT_IN or endpoint.name in configuration().endpoints
+        in_keyring = f"or keep the key in the keyring (tokenstream key set {endpoint.name}), " if configured else ""
+        raise BadRequest(
+            f"{endpoint.name} needs a key and {variable} is not set.{trouble}",
+            f"Set {variable} before you start Jupyter, {in_keyring}or use -m local.",
         )
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        raise BadRequest("The base URL is no http:// or https:// address.", example)
-    return url.rstrip("/")
-
-
-def check_protocol(name: str) -> str:
-    """``name`` if it is a protocol we speak; raises BadRequest otherwise."""
-    if name not in PROTOCOLS:
-        raise BadRequest(f"There is no protocol {name!r}.", f"Known: {', '.join(PROTOCOLS)}.")
-    return name
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL, in one spelling: lower case, default port left out."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, default) else "")
+    return replace(endpoint, key=key, key_source=source)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import getpass
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from tokenstream_magic.errors import BadRequest, TokenstreamError
-from tokenstream_magic.flags import OUTCOMES
+from tokenstream_magic.errors import BadRequest, KeyRefused, LocalModelError, TokenstreamError
 from tokenstream_magic.version import __version__
 
-OK, USAGE, TRUNCATED, FAILED = 0, 2, 3, 4
+OK, UNHEALTHY, USAGE, TRUNCATED, FAILED = 0, 1, 2, 3, 4
+SERVE_KEY = "TOKENSTREAM_SERVE_KEY"
 
 _DECODED = "protocol outcome finish_reason model text reasoning refusal tool_calls error diagnostics".split()
 
@@ -23,10 +25,12 @@ _DECODED = "protocol outcome finish_reason model text reasoning refusal tool_cal
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 fine, 2 wrong use, 3 truncated or stopped, 4 failed."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["transcripts"] and words[1:2] and words[1].startswith("-") and words[1] not in ("-h", "--help"):
-        words.insert(1, "list")  # as %transcripts takes it
+    if words[:1] == ["transcripts"]:  # its commands are those of the magic
+        return _guarded(lambda: _transcripts(words[1:]))
     if words[:1] == ["stream"]:  # its flags are those of the cell magic
         return _guarded(lambda: _stream(words[1:]))
+    if words[:1] == ["key"]:  # not by argparse, which would repeat a key that was written here by mistake
+        return _guarded(lambda: _key(words[1:]))
     parser = _parser()
     parsed = parser.parse_args(words)
     if parsed.command is None:
@@ -66,29 +70,24 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(run=_decode)
     add = commands.add_parser("mock", help="serve scripted answers on loopback, faults included, until interrupted")
     add.add_argument("--port", type=int, default=8765)
+    add.add_argument("--script", action="append", default=[], metavar="FILE.toml", help="more scripts; may be given several times")
+    add.add_argument("--list", action="store_true", help="print the scripts and what sets each apart, and serve nothing")
     add.set_defaults(run=_mock)
-    add = commands.add_parser("doctor", help="check every configured endpoint and say what to do")
+    add = commands.add_parser("doctor", help="check every configured endpoint and say what to do; exits 1 when one that was set up fails")
+    add.add_argument("--json", action="store_true", help="print one object with everything")
     add.set_defaults(run=_doctor)
-    add = commands.add_parser("models", help="the endpoints, and which of them are ready")
+    add = commands.add_parser("models", help="the endpoints, which of them are ready, and what they serve")
+    add.add_argument("endpoint", nargs="?", help="list all models of this one")
+    add.add_argument("--json", action="store_true", help="print an object an endpoint, all models in it")
     add.set_defaults(run=_models)
+    add = commands.add_parser("serve", help="serve the local model on loopback for other programs, until interrupted")
+    add.add_argument("--port", type=int, default=0, help="default: one that is free")
+    add.add_argument("--no-key", action="store_true", help="let every user and program of this machine ask it")
+    add.set_defaults(run=_serve)
+    commands.add_parser("key", help="keep a key in the system keyring: tokenstream key set ENDPOINT, tokenstream key delete ENDPOINT")
     commands.add_parser("stream", help="stream a prompt in the terminal; tokenstream stream --help lists the flags")
-    add = commands.add_parser("transcripts", help="what was kept")
-    _transcript_commands(add)
+    commands.add_parser("transcripts", help="what was kept; tokenstream transcripts help lists the commands")
     return parser
-
-
-def _transcript_commands(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_transcripts, action="list", limit=20, model=None, query=None, status=None, tag=None, id="last")
-    actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    listing = actions.add_parser("list", help="newest first")
-    listing.add_argument("-n", "--limit", type=int, default=20)
-    listing.add_argument("-m", "--model")
-    listing.add_argument("-q", "--query", help="a text in the prompt or the answer")
-    listing.add_argument("-s", "--status", choices=OUTCOMES, help="an outcome")
-    listing.add_argument("--tag")
-    show = actions.add_parser("show", help="print one")
-    show.add_argument("id", nargs="?", default="last", help="an id, the start of one, last or last~1")
-    actions.add_parser("path", help="where they are kept")
 
 
 def _pull(_parsed: argparse.Namespace) -> int:
@@ -108,11 +107,77 @@ def _pull(_parsed: argparse.Namespace) -> int:
     return OK
 
 
-def _models(_parsed: argparse.Namespace) -> int:
-    from tokenstream_magic import catalog
-    from tokenstream_magic.display import listing
+def _models(parsed: argparse.Namespace) -> int:
+    from tokenstream_magic import catalog, survey
 
-    print(listing.models(catalog.endpoints(), catalog.configuration().aliases, catalog.has_key, catalog.config_path()))
+    if parsed.json:
+        chosen = {parsed.endpoint: catalog.named(parsed.endpoint)} if parsed.endpoint else None
+        print(json.dumps(survey.as_data(survey.ask_all(chosen)), ensure_ascii=False, indent=2))
+    else:
+        print(survey.models_of(parsed.endpoint) if parsed.endpoint else survey.overview())
+    return OK
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from tokenstream_magic.keys import secret
+    from tokenstream_magic.local import fetch, server
+
+    if not fetch.is_whole():
+        _pull(parsed)
+    own = secret(os.environ.get(SERVE_KEY, ""), SERVE_KEY)
+    key = None if parsed.no_key else own or server.random_key()
+    with contextlib.closing(server.serve(fetch.model_path(), parsed.port, key)) as running:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the child is ended, not left to notice
+        said = [f"{fetch.MODEL} is served at {running.base_url}; Ctrl-C ends it."]
+        if key is None:
+            said += ["It wants no key: every user and program of this machine can ask it, and web pages in a browser can try."]
+        elif own is None:
+            said += ["It wants a key, made for this start:", "", f"  export {SERVE_KEY}={key.reveal()}"]
+        else:
+            said += [f"It wants the key in {SERVE_KEY}."]
+        header = "" if key is None else f' -H "Authorization: Bearer ${SERVE_KEY}"'
+        body = '{"messages": [{"role": "user", "content": "Hi"}], "stream": true}'
+        said += ["", f"  curl -N {running.base_url}/chat/completions{header} -d '{body}'", "", "In tokenstream.toml:", ""]
+        said += ["  [endpoints.served]", f'  base_url = "{running.base_url}"', f'  model = "{fetch.MODEL}"']
+        said += [] if key is None else [f'  api_key_env = "{SERVE_KEY}"']
+        print("\n".join(said), flush=True)
+        try:
+            code = running.wait()
+        except KeyboardInterrupt:
+            return OK
+    raise LocalModelError(f"The local model's server ended (exit code {code}).", "Start it again.")
+
+
+def _key(words: Sequence[str]) -> int:
+    from tokenstream_magic import catalog, keys
+
+    usage = "tokenstream key set ENDPOINT asks for a key and keeps it in the system keyring; tokenstream key delete ENDPOINT removes it."
+    if words[:1] in (["-h"], ["--help"]):
+        print(usage)
+        return OK
+    if len(words) > 2 and words[0] in ("set", "delete"):
+        raise KeyRefused("A key is never written on the command line: it would stay in the shell's history.", usage)
+    if len(words) != 2 or words[0] not in ("set", "delete"):
+        raise BadRequest("The command key takes set or delete, and an endpoint.", usage)
+    endpoint = catalog.named(words[1])
+    if not endpoint.api_key_env:
+        raise BadRequest(
+            f"{endpoint.name} is set up without a key.", f'Give it a variable in {catalog.config_path()}: api_key_env = "NAME".'
+        )
+    if not endpoint.base_url:
+        raise BadRequest(f"{endpoint.name} has no address, and a key is kept for one.", f"Set {endpoint.base_url_env} first.")
+    if words[0] == "delete":
+        print(f"The key for {endpoint.origin} is removed." if keys.forget(endpoint.origin) else f"There is no key for {endpoint.origin}.")
+        return OK
+    keys.backend()  # says what is missing before anything is typed
+    typed = getpass.getpass(f"Key for {endpoint.origin}: ") if sys.stdin.isatty() else sys.stdin.read(64 * 1024)
+    key = keys.secret(typed, "the input")
+    if key is None:
+        raise BadRequest("There is no key on standard input.")
+    keys.keep(endpoint.origin, key)
+    print(f"The key for {endpoint.origin} is kept in {keys.backend()}.")
+    if os.environ.get(endpoint.api_key_env):
+        print(f"{endpoint.api_key_env} is set too, and comes first.")
     return OK
 
 
@@ -128,7 +193,9 @@ def _stream(words: Sequence[str]) -> int:
     text = sys.stdin.read()
     if not text.strip():
         raise BadRequest("There is no prompt on standard input.", "Example: echo 'Name three rivers.' | tokenstream stream local")
-    asked = prompts.build(text.rstrip("\n"), None, flags.system)
+    around = api.named_template(flags.template)
+    system = flags.system or around.get("system")
+    asked = prompts.build(text.rstrip("\n"), None, system, around=around.get("prompt"), params=keywords["param"])
     if flags.dry_run:
         from tokenstream_magic.commands import dry_run
 
@@ -144,27 +211,32 @@ def _stream(words: Sequence[str]) -> int:
     return {"complete": OK, "failed": FAILED}.get(run.transcript.outcome, TRUNCATED)
 
 
-def _doctor(_parsed: argparse.Namespace) -> int:
+def _doctor(parsed: argparse.Namespace) -> int:
     from tokenstream_magic import doctor
     from tokenstream_magic.display.inert import for_terminal
 
-    findings = doctor.examine()
-    width = max(len(finding.endpoint) for finding in findings)
-    for finding in findings:
-        mark = "works" if finding.works else "  -  "
-        print(for_terminal(f"{mark}  {finding.endpoint.ljust(width)}  {finding.said} {finding.advice}".rstrip()))
-    return OK
+    report = doctor.report()
+    print(json.dumps(report.as_data(), ensure_ascii=False, indent=2) if parsed.json else for_terminal("\n".join(report.lines())))
+    return OK if report.healthy else UNHEALTHY
 
 
 def _mock(parsed: argparse.Namespace) -> int:
     import threading
 
-    from tokenstream_magic.mock.server import MockServer
+    from tokenstream_magic import mock
 
+    scripts = {name: script for path in parsed.script for name, script in mock.load(path).items()}
+    if parsed.list:
+        from tokenstream_magic.display.inert import for_terminal
+
+        for name, script in sorted({**mock.SCRIPTS, **scripts}.items()):
+            print(for_terminal(f"{name:<16} {script.summary}".rstrip()))
+        return OK
     try:
-        server = MockServer(port=parsed.port)
-    except OSError as error:
-        raise BadRequest(f"Port {parsed.port} cannot be used: {error.strerror}.", "Name another: --port 8766.") from None
+        server = mock.MockServer(scripts, parsed.port)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "it is no port"
+        raise BadRequest(f"Port {parsed.port} cannot be used: {reason}.", "Name another: --port 8766.") from None
     with server:
         print(f"{server.base_url} serves the models {', '.join(sorted(server.scripts))}; Ctrl-C ends it.", flush=True)
         threading.Event().wait()
@@ -191,20 +263,12 @@ def _decode(parsed: argparse.Namespace) -> int:
     return {"complete": OK, "truncated": TRUNCATED}.get(transcript.outcome, FAILED)
 
 
-def _transcripts(parsed: argparse.Namespace) -> int:
-    from tokenstream_magic.display import listing, views
-    from tokenstream_magic.transcripts import open_store
+def _transcripts(words: Sequence[str]) -> int:
+    from tokenstream_magic import transcript_commands
 
-    store = open_store()
-    if parsed.action == "show":
-        transcript = store.get(parsed.id)
-        views.show(transcript)
-        print(views.summary(transcript), file=sys.stderr)
-    elif parsed.action == "path":
-        print(store.path)
-    else:
-        filters: dict[str, Any] = {name: getattr(parsed, name) for name in ("model", "query", "status", "tag")}
-        print(listing.transcripts(store.recent(parsed.limit, **filters), filtered=any(filters.values())))
+    frame = transcript_commands.perform(words, "tokenstream transcripts")
+    if frame is not None:
+        print(frame.to_string())
     return OK
 
 

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tokenstream_magic import api, catalog, prompt as prompts
+from tokenstream_magic import (
+    api,
+    attachments,
+    catalog,
+    conversations,
+    experiment_commands,
+    fences,
+    prompt as prompts,
+    survey,
+    transcript_commands,
+)
 from tokenstream_magic.display import listing, views
 from tokenstream_magic.errors import MASK, BadRequest, TokenstreamError, one_line
-from tokenstream_magic.flags import EXAMPLE, OUTCOMES, Parser, parse_stream, split, stream_parser
+from tokenstream_magic.experiment_commands import Experiment
+from tokenstream_magic.flags import EXAMPLE, parse_stream, split, stream_parser
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.run import Run
+from tokenstream_magic.rounds import Prepared
 from tokenstream_magic.version import __version__
 
-STREAM_HELP = """%stream models          the endpoints, and which of them are ready
+STREAM_HELP = """%stream models          the endpoints, which of them are ready, and what they serve
+%stream models ENDPOINT all models of one
 %stream default MODEL   use MODEL when a cell names none
 %stream status          what is streaming now
 %stream stop [ID|all]   stop the newest stream, one by its id, or all
+%stream vote A|B|tie    say which of the last comparison was better
 %stream version         the version
 %%stream --help         the flags of a cell"""
-
-TRANSCRIPTS_HELP = """%transcripts [list] [-n N] [-m MODEL] [-q TEXT] [--status OUTCOME] [--tag TAG]   what was kept, newest first
-%transcripts show ID    draw one; ID is an id, the start of one, last or last~1
-%transcripts path       where they are kept"""
 
 
 @dataclass
@@ -34,9 +42,10 @@ class _Asked:
     """A cell, parsed."""
 
     prompt: Prompt
-    model: str
+    model: str | None
     keywords: dict[str, Any]
     out: str | None
+    extract: bool
     background: bool
 
 
@@ -53,72 +62,112 @@ async def astream_cell(magics: Any, line: str, cell: str, local_ns: dict[str, An
         await coroutine
 
 
-def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, go: Callable[[_Asked], Any]) -> None:
+def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, go: Callable[[_Asked | Experiment], Any]) -> None:
     """Parses and goes; what cannot be done becomes a failed transcript that says why."""
     out: str | None = None
     model: str | None = None
+    extract = False
     try:
         flags, keywords = parse_stream(line)
-        out, model = flags.out, flags.model or flags.model_name or magics.model
+        out, model, extract = flags.out, flags.model or flags.model_name, flags.extract
         if flags.help:
             views.print_text(stream_parser().format_help())
             return
         if out is not None and not out.isidentifier():
             out, bad = None, out
             raise BadRequest(f"{bad!r} is no name for a variable.", "Example: --out answer.")
-        if not cell.strip():
+        if not cell.strip() and flags.template is None:
             raise BadRequest("There is no prompt: write it below the %%stream line.", EXAMPLE)
-        namespace = None if flags.raw else {**magics.shell.user_ns, **(local_ns or {})}
-        asked = prompts.build(cell.rstrip("\n"), namespace, flags.system)
+        names = {**magics.shell.user_ns, **(local_ns or {})}
+        if experiment_commands.is_wanted(flags, model):
+            bound = {**api.bound(keywords, names), "default_model": magics.model}
+            experiment = experiment_commands.begin(flags, bound, cell, model, None if flags.raw else names)
+            for name in filter(None, ("_stream", out)):
+                magics.shell.user_ns[name] = experiment.result
+            go(experiment)
+            return
+        around = api.named_template(flags.template)
+        asked = prompts.build(
+            cell.rstrip("\n"),
+            None if flags.raw else names,
+            flags.system or around.get("system"),
+            around=around.get("prompt"),
+            params=keywords.pop("param"),
+        )
+        keywords = {**api.bound(keywords, names), "default_model": magics.model}
         if flags.dry_run:
             plan, _ = api.prepare(asked, model, **api.request_flags(keywords))
             views.print_text(dry_run(plan))
             return
-        go(_Asked(asked, model, keywords, out, flags.bg))
+        go(_Asked(asked, model, keywords, out, extract, flags.bg))
     except TokenstreamError as error:
-        transcript = api.refused(error, model, cell)
-        _bind(magics, out, transcript)
-        views.show(transcript)
+        _refused(magics, error, model or magics.model, cell, out=out, extract=extract)
 
 
-def _begin(magics: Any, asked: _Asked) -> tuple[Run, views.View]:
-    view = views.choose()
-    run = api.start(asked.prompt, asked.model, view=view, **asked.keywords)
-    _bind(magics, asked.out, run.transcript)
-    return run, view
-
-
-def _blocking(magics: Any, asked: _Asked) -> None:
-    run, view = _begin(magics, asked)
-    if asked.background and views.front_end() == "live":
+def _blocking(magics: Any, asked: _Asked | Experiment) -> None:
+    if isinstance(asked, Experiment):
+        asked.blocking()
         return
-    api.blocked(run, view)
+    prepared = api.ask(asked.prompt, asked.model, **asked.keywords)
+    if asked.background and views.front_end() == "live":
+        _leave(magics, asked, prepared)
+        return
+    transcript = api.answer(prepared, lambda run: _bind(magics, asked, run.transcript))
+    _bind(magics, asked, transcript)
 
 
-async def _awaited(magics: Any, asked: _Asked) -> None:
+async def _awaited(magics: Any, asked: _Asked | Experiment) -> None:
+    if isinstance(asked, Experiment):
+        await asked.awaited()
+        return
     try:
-        run, view = _begin(magics, asked)
+        prepared = api.ask(asked.prompt, asked.model, **asked.keywords)
     except TokenstreamError as error:
-        transcript = api.refused(error, asked.model, asked.prompt.text)
-        _bind(magics, asked.out, transcript)
-        views.show(transcript)
+        _refused(magics, error, asked.model or magics.model, asked.prompt.text, out=asked.out, extract=asked.extract)
         return
     if asked.background and views.front_end() == "live":
+        _leave(magics, asked, prepared)
         return
-    await api.finished(run)
-    await asyncio.sleep(0)
-    view.settle(run)
+    transcript = await api.aanswer(prepared, lambda run: _bind(magics, asked, run.transcript))
+    _bind(magics, asked, transcript)
 
 
-def _bind(magics: Any, out: str | None, transcript: Transcript) -> None:
+def _leave(magics: Any, asked: _Asked, prepared: Prepared) -> None:
+    """Starts a run that the cell does not wait for; what is extracted is bound at its end."""
+    run = api.begin(prepared, view=views.choose())
+    conversations.started(run.transcript)
+    _bind(magics, asked, run.transcript)
+    if asked.extract:
+        run.future.add_done_callback(lambda ended: _bind_extracted(magics, asked.out, ended.result()))
+
+
+def _bind(magics: Any, asked: _Asked, transcript: Transcript) -> None:
+    """Binds ``_stream``, and the name behind ``--out`` to the transcript or, with ``-x``, to what was extracted at the end."""
+    magics.shell.user_ns["_stream"] = transcript
+    if asked.extract:
+        if transcript.outcome != "running":
+            _bind_extracted(magics, asked.out, transcript)
+    elif asked.out:
+        magics.shell.user_ns[asked.out] = transcript
+
+
+def _bind_extracted(magics: Any, out: str | None, transcript: Transcript) -> None:
+    block = fences.first(transcript.text)
+    magics.shell.user_ns[out] = transcript.text if block is None else block
+
+
+def _refused(magics: Any, error: TokenstreamError, model: str, text: str, *, out: str | None, extract: bool) -> None:
+    """What cannot be done becomes a failed transcript that says why."""
+    transcript = api.refused(error, model, text)
     magics.shell.user_ns["_stream"] = transcript
     if out:
-        magics.shell.user_ns[out] = transcript
+        magics.shell.user_ns[out] = "" if extract else transcript
+    views.show(transcript)
 
 
 def dry_run(plan: Any) -> str:
-    """The request of a plan, its key masked."""
-    call = plan.call()
+    """The request of a plan, its key masked and its attachments by their size."""
+    call = replace(plan, messages=attachments.without_bytes(plan.messages, "({size} bytes)")).call()
     key = plan.endpoint.key
     headers = {name: value.replace(key.reveal(), MASK) if key else value for name, value in call.headers.items()}
     lines = [f"POST {call.url}", *(f"{name}: {value}" for name, value in headers.items()), ""]
@@ -132,33 +181,26 @@ def manage(magics: Any, line: str) -> None:
         return
     command, arguments = (words[0], words[1:]) if words else ("help", [])
     commands: dict[str, Callable[[list[str]], None]] = {
-        "models": lambda _: views.print_text(
-            listing.models(catalog.endpoints(), catalog.configuration().aliases, catalog.has_key, catalog.config_path())
-        ),
+        "models": _models,
         "default": lambda names: _set_default(magics, names),
         "status": lambda _: views.print_text(listing.runs(api.running())),
         "stop": lambda ids: views.print_text(_stopped(ids)),
+        "vote": experiment_commands.vote,
         "version": lambda _: views.print_text(__version__),
         "help": lambda _: views.print_text(STREAM_HELP),
     }
     _dispatch("%stream", commands, command, arguments)
 
 
-def transcripts(line: str) -> None:
-    """``%transcripts COMMAND``."""
+def transcripts(line: str) -> Any:
+    """``%transcripts COMMAND``; what ``--df`` gives is returned."""
     words = _words(line)
     if words is None:
-        return
-    words = ["help"] if words in (["--help"], ["-h"]) else words
-    named = words and not words[0].startswith("-")
-    command, arguments = (words[0], words[1:]) if named else ("list", words)
-    commands: dict[str, Callable[[list[str]], None]] = {
-        "list": _list,
-        "show": _show,
-        "path": lambda _: views.print_text(_store().path),
-        "help": lambda _: views.print_text(TRANSCRIPTS_HELP),
-    }
-    _dispatch("%transcripts", commands, command, arguments)
+        return None
+    try:
+        return transcript_commands.perform(words, "%transcripts")
+    except TokenstreamError as error:
+        return views.print_text(str(error))
 
 
 def _dispatch(magic: str, commands: dict[str, Callable[[list[str]], None]], command: str, arguments: list[str]) -> None:
@@ -178,6 +220,12 @@ def _words(line: str) -> list[str] | None:
         return None
 
 
+def _models(names: list[str]) -> None:
+    if len(names) > 1:
+        raise BadRequest("Name one endpoint.", "Example: %stream models ollama.")
+    views.print_text(survey.models_of(names[0]) if names else survey.overview())
+
+
 def _set_default(magics: Any, names: list[str]) -> None:
     if not names:
         views.print_text(f"{magics.model} is used when a cell names no model.")
@@ -194,32 +242,3 @@ def _stopped(ids: list[str]) -> str:
     if ids and not stopped and api.running():
         return f"No stream {one_line(ids[0])!r} is running. %stream status lists those that are."
     return "\n".join(f"stopped {run.id} ({run.transcript.model})" for run in stopped) or "Nothing to stop."
-
-
-def _store() -> Any:
-    from tokenstream_magic import transcripts as kept
-
-    return kept.open_store()
-
-
-def list_parser(prog: str) -> Parser:
-    """The filters of a list of transcripts."""
-    parser = Parser(prog=prog, add_help=False, allow_abbrev=False)
-    parser.add_argument("-n", "--limit", type=int, default=20)
-    parser.add_argument("-m", "--model")
-    parser.add_argument("-q", "--query")
-    parser.add_argument("-s", "--status", choices=OUTCOMES)
-    parser.add_argument("--tag")
-    return parser
-
-
-def _list(words: list[str]) -> None:
-    filters = vars(list_parser("%transcripts list").parse_args(words))
-    found = _store().recent(filters.pop("limit"), **filters)
-    views.print_text(listing.transcripts(found, filtered=any(filters.values())))
-
-
-def _show(ids: list[str]) -> None:
-    if len(ids) > 1:
-        raise BadRequest("Name one transcript.", "Example: %transcripts show last.")
-    views.show(_store().get(ids[0] if ids else "last"))

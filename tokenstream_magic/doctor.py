@@ -5,97 +5,111 @@ Keys are sent only to the origin they belong to, and shown nowhere. An endpoint 
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
-import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tokenstream_magic import catalog
+from tokenstream_magic import catalog, keys, proxies
 from tokenstream_magic.catalog import Endpoint
-from tokenstream_magic.errors import TokenstreamError, one_line, redact
-from tokenstream_magic.local import fetch
-from tokenstream_magic.transport import loop
-from tokenstream_magic.transport.http import Call, Exchange
-from tokenstream_magic.wire.failures import failure_of_response
-from tokenstream_magic.wire.protocols import PROTOCOLS
+from tokenstream_magic.errors import MASK, TokenstreamError
+from tokenstream_magic.survey import Answer, ask_all, served, summary
+
+__all__ = ["Finding", "Report", "examine", "report", "served"]
 
 PATIENCE = 5.0
-_BODY = 1 << 20
-_NAMED = 3
+
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is with one endpoint: whether it works, what was seen, and what to do."""
+    """What is with one endpoint: whether it works, what was seen, and what to do.
+
+    ``needed``: somebody set it up (it is in the user's file, or it has its key), so that not working is a fault.
+    """
 
     endpoint: str
     works: bool
     said: str
     advice: str = ""
+    needed: bool = False
+
+    @property
+    def mark(self) -> str:
+        """``works``, ``fails`` when it was set up, ``-`` when it was not."""
+        return "works" if self.works else "fails" if self.needed else "-"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings, and what else decides whether an endpoint can be reached, each in a line."""
+
+    endpoints: list[Finding]
+    configuration: str
+    project: str
+    keyring: str
+    proxies: str
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything that was set up works."""
+        return not any(finding.needed and not finding.works for finding in self.endpoints)
+
+    def as_data(self) -> dict[str, Any]:
+        """As plain data."""
+        found = [{"endpoint": f.endpoint, "works": f.works, "needed": f.needed, "said": f.said, "advice": f.advice} for f in self.endpoints]
+        about = {name: getattr(self, name) for name in ("configuration", "project", "keyring", "proxies")}
+        return {"healthy": self.healthy, "endpoints": found, **about}
+
+    def lines(self) -> list[str]:
+        """For a reader: a line an endpoint, then the rest."""
+        width = max(len(name) for name in (*(f.endpoint for f in self.endpoints), "configuration"))
+        lines = [f"{f.mark:<5}  {f.endpoint.ljust(width)}  {f.said} {f.advice}".rstrip() for f in self.endpoints]
+        about = ("configuration", "project", "keyring", "proxies")
+        return [*lines, "", *(f"{name.ljust(width + 7)}  {getattr(self, name)}" for name in about)]
+
+
+def report() -> Report:
+    """Everything there is to say."""
+    mine, known = catalog.config_path(), catalog.configuration()
+    project = f"{known.project}: {len(known.problems) or 'no'} problems" if known.project else "no tokenstream.toml"
+    return Report(
+        examine(),
+        f"{mine}" + ("" if mine.exists() else " (not there yet)"),
+        " ".join([project, *known.problems]),
+        _keyring(),
+        _proxies(known.proxy, os.environ),
+    )
 
 
 def examine(endpoints: dict[str, Endpoint] | None = None) -> list[Finding]:
     """All endpoints, checked at once; blocks for as long as the slowest, at most five seconds."""
-    chosen = catalog.endpoints() if endpoints is None else endpoints
-
-    async def together() -> list[Finding]:
-        return list(await asyncio.gather(*(_examine(endpoint) for endpoint in chosen.values())))
-
-    return loop.submit(together()).result()
+    mine = catalog.configuration().endpoints
+    return [_finding(answer, answer.endpoint.name in mine) for answer in ask_all(endpoints, PATIENCE)]
 
 
-async def _examine(endpoint: Endpoint) -> Finding:
-    if endpoint.starts == "local":
-        return _local(endpoint)
-    if endpoint.starts == "mock":
-        return Finding(endpoint.name, works=True, said="scripted answers, started when asked for")
+def _finding(answer: Answer, mine: bool) -> Finding:
+    endpoint = answer.endpoint
+    key = f" (key {MASK} from {'the keyring' if endpoint.key_source == 'keyring' else endpoint.key_source})" if endpoint.key else ""
+    said = f"{summary(answer) if answer.works and not answer.said else answer.said}{key}"
+    return Finding(endpoint.name, answer.works, said, answer.advice, needed=mine or endpoint.key is not None)
+
+
+def _keyring() -> str:
+    if not keys.has_keyring():
+        return 'not installed: pip install "tokenstream-magic[keyring]" to keep keys in the system keyring'
     try:
-        keyed = catalog.with_key(endpoint)
+        return f"{keys.backend()}: tokenstream key set ENDPOINT keeps a key there"
     except TokenstreamError as error:
-        return Finding(endpoint.name, works=False, said=error.message, advice=error.hint)
-    try:
-        models = await asyncio.wait_for(served(keyed), PATIENCE)
-    except asyncio.TimeoutError:
-        return Finding(endpoint.name, works=False, said=f"no answer within {PATIENCE:.0f} s", advice="Check the network and the address.")
-    except TokenstreamError as error:
-        return Finding(endpoint.name, works=False, said=error.message, advice=endpoint.advice or error.hint)
-    shown = ", ".join(models[:_NAMED]) + (", …" if len(models) > _NAMED else "")
-    return Finding(endpoint.name, works=True, said=f"serves {len(models)} model{'s' if len(models) != 1 else ''}: {shown}".rstrip(": "))
+        return str(error)
 
 
-async def served(endpoint: Endpoint) -> list[str]:
-    """The names of the models a server says it serves. Raises TokenstreamError when it does not say."""
-    protocol = PROTOCOLS[endpoint.protocol]
-    key = endpoint.key.reveal() if endpoint.key is not None else ""
-    headers = protocol.authorization(key) if key else {}
-    if endpoint.protocol == "anthropic":
-        headers["anthropic-version"] = "2023-06-01"
-    exchange = Exchange()
-    async with exchange.opened(Call(endpoint.base_url + protocol.MODELS, headers, None, endpoint.socket)):
-        status, body = exchange.response.status_code, await exchange.text(_BODY)
-    if status != 200:
-        failure = failure_of_response(status, exchange.content_type, body)
-        said = redact(one_line(failure.message), [key])[:200]
-        advice = f"Check the key in {endpoint.api_key_env}." if status in (401, 403) and endpoint.api_key_env else ""
-        raise TokenstreamError(f"HTTP {status}: {said}", advice)
-    try:
-        return _names(json.loads(body))
-    except (ValueError, RecursionError):
-        raise TokenstreamError("it answers, but not with a list of models", "Check the address.") from None
-
-
-def _names(listed: Any) -> list[str]:
-    """The names in a list of models, in any of the protocols' shapes."""
-    if isinstance(listed, dict):
-        listed = listed.get("data") or listed.get("models") or []
-    names = [m.get("id") or m.get("name") or m.get("model") for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
-    return [one_line(name)[:80] for name in names if isinstance(name, str) and name]
-
-
-def _local(endpoint: Endpoint) -> Finding:
-    if importlib.util.find_spec("xllamacpp") is None:
-        return Finding(endpoint.name, works=False, said="llama.cpp is not installed", advice='pip install "tokenstream-magic[local]"')
-    if not fetch.is_present():
-        return Finding(endpoint.name, works=True, said="ready, once the model is fetched (93 MB)", advice="tokenstream pull")
-    return Finding(endpoint.name, works=True, said=f"ready: {endpoint.model}")
+def _proxies(configured: str | None, environment: Mapping[str, str]) -> str:
+    """The proxy in use, without its password, and those of the environment, which are not used: their values are not shown."""
+    used = f"{proxies.shown(configured)} for all that is not on this machine" if configured else "none in use"
+    ignored = [name for name in _PROXIES if environment.get(name) or environment.get(name.lower())]
+    if not ignored or configured:
+        return used
+    where = f'[network] proxy = "http://HOST:PORT" in {catalog.config_path()}'
+    return f"{used}; {', '.join(ignored)} in the environment {'is' if len(ignored) == 1 else 'are'} not followed: {where} is"

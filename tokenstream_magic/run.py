@@ -8,37 +8,32 @@ any thread may do.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from tokenstream_magic.catalog import Endpoint
-from tokenstream_magic.errors import TokenstreamError, one_line
+from tokenstream_magic import farewell
+from tokenstream_magic.attempt import Attempt
+from tokenstream_magic.errors import TokenstreamError, one_line, redact
 from tokenstream_magic.fold import Fold
+from tokenstream_magic.plain import plain_text
+from tokenstream_magic.plan import Plan, Report, Starter
+from tokenstream_magic.proxies import passwords
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transport import loop, retry
-from tokenstream_magic.transport.http import Call, Exchange, ExchangeError, Read
-from tokenstream_magic.transport.watch import Limits, Watchdog
+from tokenstream_magic.transport.seam import ExchangeError, Read
+from tokenstream_magic.transport.watch import Watchdog
 from tokenstream_magic.wire.events import Content, Event, Failure, Progress, Terminator, Verdict
-from tokenstream_magic.wire.failures import failure_of_response
-from tokenstream_magic.wire.framing import FRAME_LIMIT, FramingError
-from tokenstream_magic.wire.protocols import PROTOCOLS, Framing, StreamDecoder
+from tokenstream_magic.wire.framing import FramingError
+
+__all__ = ["Plan", "Report", "Run", "Sink", "Starter"]
 
 log = logging.getLogger(__name__)
 
-ERROR_LIMIT = 64 * 1024
-STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl")
-
-Report = Callable[[str, Mapping[str, Any]], None]
-"""Tells what goes on before the request: a state and its details."""
-
-Starter = Callable[[Endpoint, Report], Awaitable[Endpoint]]
-"""Makes an endpoint reachable (starts a server, fetches a model) and returns it with its address."""
+_NOTE = 500
 
 
 class Sink(Protocol):
@@ -57,45 +52,23 @@ class Sink(Protocol):
         """The outcome is known and the transcript is final."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to run: an endpoint, a model on it, messages, request options, limits."""
-
-    endpoint: Endpoint
-    model: str
-    messages: Sequence[Mapping[str, Any]]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
-    starter: Starter | None = None
-
-    def call(self, endpoint: Endpoint | None = None) -> Call:
-        """The HTTP request, key included."""
-        endpoint = endpoint or self.endpoint
-        protocol = PROTOCOLS[endpoint.protocol]
-        request = protocol.request(self.model, self.messages, {**endpoint.body, **self.options})
-        headers = dict(request.headers)
-        if endpoint.key is not None:
-            headers.update(protocol.authorization(endpoint.key.reveal()))
-        return Call(endpoint.base_url + request.path, headers, request.body, endpoint.socket)
-
-
 class Run:
     """One request's life. ``transcript`` is final once ``future`` is done."""
 
     def __init__(self, plan: Plan, transcript: Transcript, sinks: Sequence[Sink] = ()) -> None:
         self.plan = plan
         self.transcript = transcript
-        self.fold = Fold(transcript)
+        self.fold = Fold(transcript, plan.endpoint.think_tags)
         self.future: Future[Transcript] = Future()
         self._sinks = list(sinks)
         self._task: asyncio.Task[Any] | None = None
-        self._exchange: Exchange | None = None
+        self._attempt: Attempt | None = None
         self._lock = threading.Lock()
         self._stop: tuple[str, int] | None = None
         self._expired: str | None = None
-        self._read_out = False
-        self._settled = False
-        self._headers: dict[str, str] = {}
+        self._decided = False
+        self._secrets = [*([plan.endpoint.key.reveal()] if plan.endpoint.key is not None else []), *passwords(plan.endpoint.proxy)]
+        self._prefilled = -1
         self._watchdog = Watchdog(plan.limits, self._limit_passed)
 
     @property
@@ -118,7 +91,7 @@ class Run:
         The first cause stays; stopping twice, or after the end, has no effect.
         """
         with self._lock:
-            if self._settled:
+            if self._decided:
                 return False
             self._stop = self._stop or (cause, monotonic_ns())
         # also when a stop is already on its way: whatever swallowed the first cancellation must not swallow them all
@@ -148,6 +121,11 @@ class Run:
             reason = f"unexpected {type(error).__name__}: {one_line(error)}"
             verdict = self._broken(Failure(reason, type="internal"))
         try:
+            self._decide()
+            try:
+                await self._leave()
+            except (asyncio.CancelledError, Exception):
+                log.exception("an answer could not be ended at its server")
             self._settle(verdict)
         finally:  # whatever happened, nobody waits for ever
             if not self.future.done():
@@ -157,80 +135,58 @@ class Run:
         endpoint = self.plan.endpoint
         if self.plan.starter is not None:
             endpoint = await self.plan.starter(endpoint, self.report)
-        attempt = 0
+            self._secrets += [endpoint.key.reveal()] if endpoint.key is not None else []
+        number = 0
         while True:
-            self._headers = {}
+            self.check_stopped()
+            self.report("waiting", {})
+            self._attempt = attempt = Attempt(self, endpoint, number)
+            if attempt.lasts:
+                farewell.remember(self)
             try:
-                verdict = await self._attempt(endpoint)
+                verdict = await attempt.run()
             except ExchangeError as error:
                 if error.type != "connection_lost" or self.fold.pieces or self._stop is not None:
                     raise
                 verdict = Verdict("failed", str(error), Failure(str(error), type=error.type))
-            attempt += 1
-            if not await self._may_retry(verdict, attempt):
+            number += 1
+            wait = self._wait_before(number, verdict, attempt.headers)
+            if wait is None:
                 return verdict
+            reason = verdict.failure.message if verdict.failure is not None else ""
+            self.note(f"tried again after {wait:.1f} s: {reason}")
+            await self._leave()
+            await self.pause(wait, number, reason)
 
-    async def _attempt(self, endpoint: Endpoint) -> Verdict:
-        """Sends the request once and reads the answer to its end."""
-        self._check_stopped()
-        self.report("waiting", {})
-        timeline = self.transcript.timeline
-        timeline.first_byte = timeline.first_event = timeline.requested = None
-        protocol = PROTOCOLS[endpoint.protocol]
-        decoder = protocol.Decoder()
-        self._exchange = exchange = Exchange()
-        try:
-            async with exchange.opened(self.plan.call(endpoint)):
-                self._note_headers(exchange)
-                self._check_stopped()
-                if exchange.response.status_code != 200 or exchange.content_type not in (*STREAM_TYPES, ""):
-                    return await self._no_stream(exchange, decoder)
-                encoding = exchange.response.headers.get("content-encoding", "identity")
-                if encoding != "identity":
-                    failure = Failure(f"the server compressed the stream ({encoding}) although asked not to", type="compressed")
-                    return Verdict("failed", failure.message, failure)
-                await self._read(exchange, protocol.FRAMING(), decoder)
-                verdict = decoder.verdict()
-                # what was read to its end is not stopped any more, even if a stop comes while the connection closes
-                self._read_out = verdict.failure is None or bool(self.fold.pieces)
-                return verdict
-        finally:
-            self._note_connection(exchange)
-
-    async def _may_retry(self, verdict: Verdict, attempt: int) -> bool:
-        """Waits for another attempt where one may help: before anything arrived, and within what a reader would wait."""
+    def _wait_before(self, attempt: int, verdict: Verdict, headers: Mapping[str, str]) -> float | None:
+        """Seconds to wait for another attempt; None where none may help, once anything arrived, and beyond what a reader would wait."""
         failure = verdict.failure
         if failure is None or self.fold.pieces or attempt > self.plan.limits.retries:
-            return False
-        if failure.type != "connection_lost" and not retry.is_passing(failure.status, failure.type, self._headers):
-            return False
-        wait = retry.wait_before(attempt, self._headers)
+            return None
+        if failure.type != "connection_lost" and not retry.is_passing(failure.status, failure.type, headers):
+            return None
+        wait = retry.wait_before(attempt, headers)
         if wait is None:
             failure.message += f" The server asks to wait longer than {retry.LONGEST:.0f} s."
-            return False
-        self.transcript.diagnostics.append(f"tried again after {wait:.1f} s: {failure.message}")
-        self.report("retrying", {"seconds": wait, "attempt": attempt, "reason": one_line(failure.message)[:200]})
-        self._watchdog.allow(wait)
-        await asyncio.sleep(wait)
-        return True
+        return wait
 
-    async def _read(self, exchange: Exchange, framing: Framing, decoder: StreamDecoder) -> None:
-        timeline = self.transcript.timeline
-        async for read in exchange.reads():
-            self._check_stopped()
-            if timeline.first_byte is None:
-                timeline.first_byte = read.at
-            for piece in framing.feed(read.data):
-                if timeline.first_event is None:
-                    timeline.first_event = read.at
-                if not self._take(decoder.decode(piece), read):
-                    return
-        timeline.ended = monotonic_ns()
-        last = Read(b"", timeline.ended, timeline.reads)
-        for piece in framing.end():
-            self._take(decoder.decode(piece), last)
+    def read_out(self, verdict: Verdict) -> None:
+        """The answer was read to its end: it is not stopped any more, even if a stop comes while the connection closes."""
+        if verdict.failure is None or self.fold.pieces:
+            self._decide()
 
-    def _take(self, events: list[Event], read: Read) -> bool:
+    async def pause(self, seconds: float, number: int, reason: str) -> None:
+        """A visible wait before trying again."""
+        self.report("retrying", {"seconds": seconds, "attempt": number, "reason": self._clean(reason)[:200]})
+        self._watchdog.allow(seconds)
+        await asyncio.sleep(seconds)
+        self.check_stopped()
+
+    def note(self, text: str) -> None:
+        """Keeps a diagnostic, keys masked."""
+        self.transcript.diagnostics.append(self._clean(text)[:_NOTE])
+
+    def take(self, events: list[Event], read: Read) -> bool:
         """Folds events in; False when nothing after them belongs to this answer."""
         for event in events:
             kind = type(event)
@@ -244,77 +200,31 @@ class Run:
                 if limit is not None and self.fold.pieces >= limit:
                     self._limit("limit:tokens")
             elif kind is Progress:
-                self.report("prefill", {"done": event.done, "total": event.total})  # type: ignore[union-attr]
+                self._prefill(event)  # type: ignore[arg-type]
             else:
                 self.fold.fact(event, read.at)
                 if kind is Terminator:
                     return False
         return True
 
-    async def _no_stream(self, exchange: Exchange, decoder: StreamDecoder) -> Verdict:
-        """The response is no event stream: an error, a page, or an answer in one piece."""
-        response = exchange.response
-        whole = response.status_code == 200 and exchange.content_type == "application/json"
-        body = await exchange.text(FRAME_LIMIT if whole else ERROR_LIMIT)
-        self._check_stopped()
-        arrived = exchange.stream.read_at if exchange.stream is not None else monotonic_ns()
-        status = response.status_code
-        if 300 <= status < 400:
-            target = one_line(response.headers.get("location", "elsewhere"))
-            failure = Failure(f"the server redirects to {target}; redirects are not followed", type="redirect", status=status)
-            return Verdict("failed", failure.message, failure)
-        if whole:
-            try:
-                events = decoder.whole(json.loads(body))
-            except (ValueError, RecursionError):
-                events = []
-            if events:
-                self.transcript.diagnostics.append("the server sent the whole answer at once instead of a stream")
-                self._take(events, Read(b"", arrived, 1))
-                return decoder.verdict()
-        failure = failure_of_response(status, exchange.content_type, body)
-        failure.message = f"{failure.message.rstrip('.')}. {self._advice(status)}".strip()
-        return Verdict("failed", failure.message, failure)
-
-    def _advice(self, status: int) -> str:
-        """What to do about an HTTP status."""
-        endpoint = self.plan.endpoint
-        if status in (401, 403):
-            variable = endpoint.api_key_env
-            return f"Check the key in {variable}." if variable else "The server wants a key: name its variable with --api-key-env."
-        return {
-            404: f"Check the model name {self.plan.model!r} and the address.",
-            429: "The server asks for fewer requests: wait and run the cell again.",
-        }.get(status, "The server has a problem: try again later." if status >= 500 else "")
-
-    def _note_headers(self, exchange: Exchange) -> None:
-        timeline, stream = self.transcript.timeline, exchange.stream
-        if stream is not None:
-            timeline.requested, timeline.connected = stream.first_write_at, stream.opened_at
-            timeline.headers = exchange.headers_at
-        headers = exchange.response.headers
-        self._headers = dict(headers)
-        self.transcript.request_id = headers.get("x-request-id") or headers.get("request-id")
-
-    def _note_connection(self, exchange: Exchange) -> None:
-        stream, timeline = exchange.stream, self.transcript.timeline
-        if stream is not None:
-            timeline.requested = timeline.requested or stream.first_write_at
-            timeline.connected = timeline.connected or stream.opened_at
-            timeline.closed, timeline.reads = stream.closed_at, stream.reads
+    def _prefill(self, event: Progress) -> None:
+        """The server reads the prompt: progress when it is further than it was and nothing was answered; else no more than a ping."""
+        if event.done > self._prefilled and self.fold.pieces == 0:
+            self._prefilled = event.done
+            self.report("prefill", {"done": event.done, "total": event.total})
 
     # how it ends
 
     def _end_now(self) -> None:
         """Stop: the connection closes before anything else, then the task is unwound."""
-        if self._task is None or self._read_out or self._settled:
+        if self._task is None or self._decided:
             return
-        if self._exchange is not None:
-            self._exchange.abort()
+        if self._attempt is not None:
+            self._attempt.abort()
         self._task.cancel()
         self.report("stopping", {})
 
-    def _check_stopped(self) -> None:
+    def check_stopped(self) -> None:
         """Goes no further once a stop or a watchdog has spoken, even if the cancellation got lost on its way here."""
         if self._stop is not None or self._expired is not None:
             raise asyncio.CancelledError
@@ -329,8 +239,8 @@ class Run:
     def _limit(self, cause: str) -> None:
         with self._lock:
             self._stop = self._stop or (cause, monotonic_ns())
-        if self._exchange is not None:
-            self._exchange.abort()
+        if self._attempt is not None:
+            self._attempt.abort()
         raise asyncio.CancelledError
 
     def _cut_short(self) -> Verdict:
@@ -347,17 +257,29 @@ class Run:
         """What broke after content arrived is truncated; what broke before has failed."""
         return Verdict("truncated" if self.fold.pieces else "failed", failure.message, failure)
 
-    def _settle(self, verdict: Verdict) -> None:
+    def _decide(self) -> None:
+        """The outcome is known: no stop and no limit changes it any more."""
         self._watchdog.end()
         with self._lock:
-            self._settled = True
+            self._decided = True
+
+    async def _leave(self) -> None:
+        """Ends at the server what goes on there without a connection; nothing to do for nearly every answer."""
+        if self._attempt is not None:
+            failed = await self._attempt.cancel_at_server()
+            if failed is not None:
+                self.note(failed)
+
+    def _settle(self, verdict: Verdict) -> None:
         stopped = self._stop if verdict.outcome == "stopped" else None
         for channel, text, choice in self.fold.rest():
             self._tell("content", channel, text, choice)
-        key = self.plan.endpoint.key
-        self.fold.settle(verdict, stopped, [key.reveal()] if key is not None else [])
+        self.fold.settle(verdict, stopped, self._secrets)
         self._tell("end")
         self.future.set_result(self.transcript)
+
+    def _clean(self, text: str) -> str:
+        return redact(one_line(plain_text(text)), self._secrets)
 
     # sinks
 

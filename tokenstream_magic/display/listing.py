@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from tokenstream_magic.catalog import Endpoint
 from tokenstream_magic.display.inert import for_terminal
 from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
@@ -14,35 +13,60 @@ from tokenstream_magic.run import Run
 _WORDS = 48
 
 
-def transcripts(found: Sequence[Transcript], *, filtered: bool = False) -> str:
-    """One line a transcript: id, when, model, outcome, TTFT, rate, first words."""
+def transcripts(found: Sequence[Transcript], *, filtered: bool = False, short: bool = False, usage: bool = False) -> str:
+    """One line a transcript: id, when, model, outcome, TTFT, rate, first words; with ``usage`` the tokens in and out too."""
     if not found:
         return "No transcript matches." if filtered else "No transcripts yet."
+    if short:
+        return table(["id", "outcome", "prompt → answer"], ([t.id, t.outcome, _first_words(t)] for t in found))
     rows = [
         [
             t.id,
             t.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
-            t.model,
+            _cut(for_terminal(t.model)),
             t.outcome + (f" ({t.stop_cause})" if t.stop_cause else ""),
             "" if t.timing.ttft_ms is None else f"{t.timing.ttft_ms:.0f} ms",
             _rate(t),
+            *((_count(t.usage.input_tokens), _count(t.usage.output_tokens)) if usage else ()),
             _first_words(t),
         ]
         for t in found
     ]
-    return table(["id", "when", "model", "outcome", "TTFT", "rate", "prompt → answer"], rows)
+    return table(["id", "when", "model", "outcome", "TTFT", "rate", *(("in", "out") if usage else ()), "prompt → answer"], rows)
 
 
-def models(endpoints: Mapping[str, Endpoint], aliases: Mapping[str, str], has_key: Callable[[Endpoint], bool], config: Path) -> str:
-    """One line an endpoint (name, where, whether it can be used) and an alias, and where the user's own are configured."""
-    rows = []
-    for name, endpoint in endpoints.items():
-        where = "on this machine" if endpoint.starts else endpoint.base_url
-        state = endpoint.advice or ("ready" if has_key(endpoint) else f"set {endpoint.api_key_env}")
-        rows.append([f"{name}/{endpoint.model or 'MODEL'}", endpoint.protocol, where, state])
-    rows += [[alias, "", f"→ {target}", ""] for alias, target in aliases.items()]
-    mine = f"Your own endpoints and aliases: {config}" + ("" if config.exists() else " (not there yet)")
-    return table(["model", "protocol", "where", "state"], rows) + "\n\n" + mine
+def groups(found: Sequence[Any], by: Sequence[str]) -> str:
+    """One line a group of transcripts: how many, how they ended, p50 and p95 of TTFT and rate."""
+    if not found:
+        return "No transcripts yet."
+    rows = [
+        [
+            *("-" if value is None else _cut(for_terminal(str(value))) for value in group.by),
+            str(group.runs),
+            ", ".join(f"{n} {outcome}" for outcome, n in sorted(group.outcomes.items(), key=lambda item: -item[1])),
+            "" if group.ttft_ms is None else f"{group.ttft_ms[0]:.0f} / {group.ttft_ms[1]:.0f} ms",
+            "" if group.tokens_per_second is None else f"{group.tokens_per_second[0]:.1f} / {group.tokens_per_second[1]:.1f} tokens/s",
+        ]
+        for group in found
+    ]
+    return table([*by, "runs", "outcomes", "TTFT p50 / p95", "rate p50 / p95"], rows)
+
+
+def store(status: Mapping[str, Any]) -> str:
+    """Where transcripts are kept, and how it stands with them."""
+    size = status["size"]
+    lines = [
+        ("kept in", status["path"]),
+        ("size", "" if size is None else f"{size / 1e6:.1f} MB"),
+        ("transcripts", str(status["transcripts"])),
+        ("schema", f"version {status['version']}"),
+        ("new runs", "are kept" if status["on"] else "are not kept: %transcripts on keeps them again"),
+    ]
+    if status["read_only"]:
+        lines.append(("read only", status["read_only"]))
+    if status["problem"]:
+        lines.append(("not saved", f"{status['unsaved']} runs, tried again every second: {status['problem']}"))
+    return "\n".join(f"{name:<12} {for_terminal(one_line(value))}".rstrip() for name, value in lines)
 
 
 def runs(running: Sequence[Run]) -> str:
@@ -64,6 +88,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _count(tokens: int | None) -> str:
+    return "" if tokens is None else str(tokens)
 
 
 def _rate(transcript: Transcript) -> str:

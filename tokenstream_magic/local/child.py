@@ -44,7 +44,7 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.cpuparams_batch.n_threads = settings["threads"]
     params.cache_ram_mib = 0
     params.hostnames = [settings["host"]]
-    params.port = 0
+    params.port = settings["port"]
     params.ui = False
     params.endpoint_slots = False
     params.verbosity = 0

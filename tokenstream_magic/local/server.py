@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tokenstream_magic.catalog import Endpoint, Secret
-from tokenstream_magic.errors import LocalModelError, one_line
+from tokenstream_magic.errors import BadRequest, LocalModelError, one_line
 from tokenstream_magic.local.fetch import MODEL
 
 START_TIMEOUT = 60.0
@@ -32,13 +32,17 @@ SLOTS = 4
 
 
 class LocalServer:
-    """The child, its socket, and where to reach it."""
+    """The child, its socket, and where to reach it.
 
-    def __init__(self, model: Path) -> None:
+    With a ``port`` (0: any that is free) it listens on loopback for other programs, and wants ``key`` unless that is None.
+    """
+
+    def __init__(self, model: Path, port: int | None = None, key: Secret | None = None) -> None:
         self._model = model
         self._directory = Path(tempfile.mkdtemp(prefix="tokenstream-", dir=_runtime_directory()))  # 0700 by mkdtemp
-        self._socket = self._directory / "llama.sock" if _has_unix_sockets() else None
-        self._key = None if self._socket else Secret(secrets.token_hex(32))
+        self._socket = self._directory / "llama.sock" if port is None and _has_unix_sockets() else None
+        self._port = port or 0
+        self._key = key if port is not None else None if self._socket else random_key()
         self._address = ""
         self._process = self._start()
 
@@ -52,11 +56,20 @@ class LocalServer:
         """Whether the child runs."""
         return self._process.poll() is None
 
+    @property
+    def base_url(self) -> str:
+        """Where it listens, when that is loopback."""
+        return self._address + "/v1"
+
+    def wait(self) -> int:
+        """Blocks until the child ends, and returns its exit code."""
+        return self._process.wait()
+
     def address(self, endpoint: Endpoint) -> Endpoint:
         """``endpoint`` with the address of this server."""
         if self._socket is not None:
             return replace(endpoint, socket=str(self._socket))
-        return replace(endpoint, base_url=self._address + "/v1", key=self._key)
+        return replace(endpoint, base_url=self.base_url, key=self._key)
 
     def close(self) -> None:
         """Ends the child and removes its directory."""
@@ -80,6 +93,7 @@ class LocalServer:
             "slots": SLOTS,
             "threads": max(1, min(os.cpu_count() or 1, 4)),
             "host": str(self._socket) if self._socket else "127.0.0.1",
+            "port": self._port,
             "directory": str(self._directory),
             "key": self._key.reveal() if self._key else None,
         }
@@ -117,6 +131,28 @@ class LocalServer:
         return process
 
 
+def serve(model: Path, port: int = 0, key: Secret | None = None) -> LocalServer:
+    """A server on loopback for other programs, which wants ``key`` unless that is None. The caller closes it.
+
+    Raises BadRequest when the port cannot be had, LocalModelError when llama.cpp is not installed or does not start.
+    """
+    _needs_llama()
+    try:
+        with socket.socket() as probe:  # llama.cpp would only say that it did not start
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "it is no port"
+        raise BadRequest(f"Port {port} cannot be used: {reason}.", "Name another, or none for one that is free.") from None
+    return LocalServer(model, port, key)
+
+
+def random_key() -> Secret:
+    """A new key nobody can guess: 256 bits."""
+    return Secret(secrets.token_hex(32))
+
+
 _lock = threading.Lock()
 _current: LocalServer | None = None
 _owner = 0
@@ -135,8 +171,7 @@ def ensure(model: Path) -> LocalServer:
             _current.close()
             _current = None
         if _current is None:
-            if importlib.util.find_spec("xllamacpp") is None:
-                raise LocalModelError("The local model needs llama.cpp.", 'Install it: pip install "tokenstream-magic[local]".')
+            _needs_llama()
             _current = LocalServer(model)
         return _current
 
@@ -154,6 +189,11 @@ def close() -> None:
         if _current is not None and _owner == os.getpid():
             _current.close()
             _current = None
+
+
+def _needs_llama() -> None:
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise LocalModelError("The local model needs llama.cpp.", 'Install it: pip install "tokenstream-magic[local]".')
 
 
 def _has_unix_sockets() -> bool:

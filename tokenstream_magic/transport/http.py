@@ -1,65 +1,44 @@
-"""One exchange over HTTP: a request out, a response whose body arrives as stamped reads.
+"""One exchange over httpx: a request out, a response whose body arrives as stamped reads.
 
 One fresh connection per exchange, so that runs do not share fate or clock and a connection the server closed while
-idle is never reused; no redirects, no environment proxies, no compression, and no read timeout: the watchdogs of a
-Run, which know progress from noise, take its place.
+idle is never reused; no redirects, no environment proxies and no ``.netrc``, no compression asked for, and no read
+timeout: the watchdogs of a Run, which know progress from noise, take its place.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpcore
 import httpx
 
-from tokenstream_magic.errors import TokenstreamError
-from tokenstream_magic.transport.network import HOST_UNKNOWN, StampedBackend, StampedStream
-
-CONNECT_TIMEOUT = 10.0
-
-
-class ExchangeError(TokenstreamError):
-    """The exchange could not be opened or broke off; ``type`` says how, ``message`` in words."""
-
-    type = "connection"
+from tokenstream_magic.errors import one_line
+from tokenstream_magic.transport.network import StampedBackend, StampedStream
+from tokenstream_magic.transport.seam import CONNECT_TIMEOUT, Call, ExchangeError, Read, Stamps
+from tokenstream_magic.transport.trouble import ERRORS, translated
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Where to send what: an absolute URL, headers with the key in them, a JSON body (None: a GET), perhaps a Unix socket."""
-
-    url: str
-    headers: dict[str, str] = field(repr=False)
-    body: dict[str, Any] | None
-    socket: str | None = None
-
-
-@dataclass(slots=True)
-class Read:
-    """Bytes of the body, the monotonic ns at which the network delivered them, and the number of that delivery."""
-
-    data: bytes
-    at: int
-    number: int
-
-
-class Exchange:
-    """An open response. Iterate :meth:`reads`; :meth:`abort` ends it from the loop thread at once."""
+class HttpxExchange:
+    """An :class:`~tokenstream_magic.transport.seam.Exchange` over httpx and httpcore, with our own network backend below them."""
 
     def __init__(self) -> None:
         self._backend = StampedBackend()
+        self._call = Call("", {})
         self._response: httpx.Response | None = None
-        self.headers_at = 0
+        self._headers_at: int | None = None
 
     @asynccontextmanager
-    async def opened(self, call: Call) -> AsyncIterator[Exchange]:
+    async def opened(self, call: Call) -> AsyncIterator[HttpxExchange]:
         """Sends ``call``, hands on once the response's headers are there, and closes the connection at the end."""
+        self._call = call = replace(call, proxy=None) if is_here(call) else call
+        self._backend = StampedBackend(link_local=call.proxy is not None)
         client = httpx.AsyncClient(
             transport=_StampedTransport(self._backend, call),
             trust_env=False,
@@ -69,15 +48,13 @@ class Exchange:
         try:
             try:
                 headers = {"Accept-Encoding": "identity", "Cache-Control": "no-store", **call.headers}
-                method = "GET" if call.body is None else "POST"
-                request = client.build_request(method, call.url, json=call.body, headers=headers)
+                request = client.build_request(call.verb, call.url, json=call.body, headers=headers)
                 self._response = await client.send(request, stream=True)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.UnsupportedProtocol) as error:
-                raise ExchangeError(*_no_connection(call, error), type="no_connection") from None
-            except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-                raise ExchangeError(_broke_off(error), type="connection_lost") from None
-            if self.stream is not None:
-                self.headers_at = self.stream.read_at
+            except ERRORS as error:
+                raise translated(call, error) from None
+            stream = self._backend.stream
+            if stream is not None:
+                self._headers_at = stream.read_at
             yield self
         finally:
             self.abort()
@@ -86,62 +63,63 @@ class Exchange:
             await client.aclose()
 
     @property
-    def stream(self) -> StampedStream | None:
-        """The connection, with its stamps; None until it is open."""
-        return self._backend.stream
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._opened.status_code
 
     @property
-    def response(self) -> httpx.Response:
-        """Status and headers."""
-        assert self._response is not None
-        return self._response
+    def headers(self) -> httpx.Headers:
+        """The response's headers; names compare without case."""
+        return self._opened.headers
 
     @property
-    def content_type(self) -> str:
-        """The media type of the body, lower case and without parameters."""
-        return str(self.response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    def stamps(self) -> Stamps:
+        """What is known of the connection so far."""
+        stream = self._backend.stream
+        if stream is None:
+            return Stamps()
+        return Stamps(stream.opened_at, stream.first_write_at, self._headers_at, stream.closed_at, stream.reads)
 
     async def reads(self) -> AsyncIterator[Read]:
         """The body as it arrives. Raises ExchangeError when the connection breaks."""
-        stream = self.stream
-        assert stream is not None
-        assert isinstance(self.response.stream, httpx.AsyncByteStream)
+        stream = self._backend.stream
+        body = self._opened.stream
+        assert isinstance(stream, StampedStream)
+        assert isinstance(body, httpx.AsyncByteStream)
         try:
-            async for data in self.response.stream:
+            async for data in body:
                 if data:
                     yield Read(data, stream.read_at, stream.reads)
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise ExchangeError(_broke_off(error), type="connection_lost") from None
-
-    async def text(self, limit: int) -> str:
-        """The body of a response that is no stream, up to ``limit`` bytes."""
-        body = bytearray()
-        async for read in self.reads():
-            body += read.data
-            if len(body) >= limit:
-                break
-        return body[:limit].decode("utf-8", "replace")
+        except ERRORS as error:
+            raise translated(self._call, error) from None
 
     def abort(self) -> None:
         """Closes the connection now. On the loop thread only."""
-        if self.stream is not None:
-            self.stream.abort()
+        if self._backend.stream is not None:
+            self._backend.stream.abort()
+
+    @property
+    def _opened(self) -> httpx.Response:
+        assert self._response is not None
+        return self._response
+
+
+def is_here(call: Call) -> bool:
+    """Whether a call stays on this machine: a Unix socket or a loopback address. It then goes through no proxy."""
+    host = urlsplit(call.url).hostname or ""
+    if call.socket is not None or host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class _StampedTransport(httpx.AsyncBaseTransport):
     """httpx over an httpcore pool of one connection, opened by our backend."""
 
     def __init__(self, backend: StampedBackend, call: Call) -> None:
-        context = _tls() if urlsplit(call.url).scheme == "https" else None
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=1,
-            max_keepalive_connections=0,
-            http1=True,
-            http2=False,
-            uds=call.socket,
-            network_backend=backend,
-        )
+        self._pool = _pool(backend, call)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = httpcore.URL(scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path)
@@ -160,6 +138,25 @@ class _StampedTransport(httpx.AsyncBaseTransport):
         await self._pool.aclose()
 
 
+def _pool(backend: StampedBackend, call: Call) -> httpcore.AsyncConnectionPool:
+    context = _tls() if urlsplit(call.url).scheme == "https" else None
+    if call.proxy is None:
+        return httpcore.AsyncConnectionPool(
+            ssl_context=context, max_connections=1, max_keepalive_connections=0, uds=call.socket, network_backend=backend
+        )
+    # https goes through a tunnel (CONNECT): the proxy sees the host's name, no key and no prompt
+    parts = urlsplit(call.proxy)
+    login = (unquote(parts.username or ""), unquote(parts.password or "")) if parts.username or parts.password else None
+    return httpcore.AsyncHTTPProxy(
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+        proxy_auth=login,
+        ssl_context=context,
+        max_connections=1,
+        max_keepalive_connections=0,
+        network_backend=backend,
+    )
+
+
 class _Body(httpx.AsyncByteStream):
     def __init__(self, response: httpcore.Response) -> None:
         self._response = response
@@ -174,27 +171,12 @@ class _Body(httpx.AsyncByteStream):
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()  # the authorities of SSL_CERT_FILE, or else certifi's
-
-
-def _no_connection(call: Call, error: Exception) -> tuple[str, str]:
-    parts = urlsplit(call.url)
-    where = call.socket or f"{parts.scheme}://{parts.netloc}"
-    reason = str(error)
-    if isinstance(error, httpcore.ConnectTimeout):
-        return f"{where} did not answer within {CONNECT_TIMEOUT:.0f} s.", "Check the address and your network."
-    if "certificate" in reason.lower() or "ssl" in reason.lower() or "tls" in reason.lower():
-        return f"No secure connection to {where}: {_plain(reason)}.", "Check the address, and whether it speaks https."
-    if reason == HOST_UNKNOWN:
-        return f"The host of {where} is not known.", "Check the address and your network."
-    if "Multiple exceptions" in reason or "Connect call failed" in reason or "Connection refused" in reason:
-        return f"Nothing is listening at {where}.", "Start the server, or check the address."
-    return f"No connection to {where}: {_plain(reason)}.", "Check the address and your network."
-
-
-def _broke_off(error: Exception) -> str:
-    return f"The connection broke off: {_plain(str(error)) or type(error).__name__}."
-
-
-def _plain(reason: str) -> str:
-    return reason.strip().rstrip(".")
+    """The authorities of SSL_CERT_FILE or SSL_CERT_DIR, or else certifi's."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # an SSLError is one too
+        named = os.environ.get("SSL_CERT_FILE")
+        what = f"the file {named} of SSL_CERT_FILE cannot be read" if named else one_line(error)
+        raise ExchangeError(
+            f"No encrypted connection can be made: {what}.", "Name a PEM file of certificates, or unset the variable.", type="no_connection"
+        ) from None

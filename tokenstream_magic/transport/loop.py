@@ -7,7 +7,9 @@ nothing to read (ARCHITECTURE decision 2).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -26,6 +28,7 @@ def get_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None or _owner != os.getpid():
             _loop, _owner = asyncio.new_event_loop(), os.getpid()
+            _loop.getaddrinfo = _look_up  # type: ignore[method-assign]
             threading.Thread(target=_serve, args=(_loop,), name="tokenstream", daemon=True).start()
         return _loop
 
@@ -33,6 +36,35 @@ def get_loop() -> asyncio.AbstractEventLoop:
 def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     """Runs a coroutine on the stream thread; the future is safe to wait for from any other thread."""
     return asyncio.run_coroutine_threadsafe(coroutine, get_loop())
+
+
+async def _look_up(host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
+    """``getaddrinfo`` on a thread of its own.
+
+    asyncio has a handful of threads for it: a name that is looked up in vain would hold up the others, and the end of
+    the process, for as long as the resolver tries.
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[Any] = loop.create_future()
+
+    def tell(found: Any, error: Exception | None) -> None:
+        if answered.cancelled():
+            return
+        if error is None:
+            answered.set_result(found)
+        else:
+            answered.set_exception(error)
+
+    def ask() -> None:
+        try:
+            found, error = socket.getaddrinfo(host, port, family, type, proto, flags), None
+        except Exception as failed:  # whatever it is belongs to the one who asked
+            found, error = [], failed
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(tell, found, error)
+
+    threading.Thread(target=ask, name="tokenstream-lookup", daemon=True).start()
+    return await answered
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

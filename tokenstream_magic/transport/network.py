@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 import typing
@@ -19,10 +20,21 @@ from typing import Any
 import httpcore
 
 HOST_UNKNOWN = "the host is not known"
+_HANDSHAKE_CUT = "the connection was closed during the TLS handshake"
+LINK_LOCAL = "the address is link-local"
 
 _HIGH_WATER = 1 << 20
 _LINGER = 10.0
+_METADATA = "fd00:ec2::254"  # a cloud's metadata service that is not link-local
 _KEEP_ALIVE = ((socket.SO_KEEPALIVE, 1),)
+
+
+class HandshakeError(httpcore.ConnectError):
+    """TLS could not be agreed on; ``cause`` is what asyncio or OpenSSL said, if anything."""
+
+    def __init__(self, reason: str, cause: Exception | None = None) -> None:
+        super().__init__(reason)
+        self.cause = cause  # httpcore raises errors again "from None"
 
 
 class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
@@ -142,11 +154,14 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         except asyncio.TimeoutError:
             self.abort()
             raise httpcore.ConnectTimeout from None
+        except ConnectionError as error:
+            self.abort()
+            raise HandshakeError(_HANDSHAKE_CUT, error) from error
         except (OSError, ssl.SSLError) as error:
             self.abort()
-            raise httpcore.ConnectError(str(error)) from error
+            raise HandshakeError(str(error), error) from error
         if transport is None:
-            raise httpcore.ConnectError("the connection was closed during the TLS handshake")
+            raise HandshakeError(_HANDSHAKE_CUT)
         secured.connection_made(transport)
         secured.opened_at = self.opened_at
         self._backend.stream = secured  # what arrives from here on is stamped there
@@ -162,10 +177,14 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
 
 
 class StampedBackend(httpcore.AsyncNetworkBackend):
-    """Opens :class:`StampedStream` connections; ``stream`` is the one opened last, TLS or not."""
+    """Opens :class:`StampedStream` connections; ``stream`` is the one opened last, TLS or not.
 
-    def __init__(self) -> None:
+    A link-local address is refused once it is known, whatever name led there, unless ``link_local`` says it may be one.
+    """
+
+    def __init__(self, *, link_local: bool = False) -> None:
         self.stream: StampedStream | None = None
+        self._link_local = link_local
 
     async def connect_tcp(
         self,
@@ -196,8 +215,13 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
             transport, stream = await _within(timeout, opening)
         except socket.gaierror as error:
             raise httpcore.ConnectError(HOST_UNKNOWN) from error
+        except UnicodeError as error:  # a name no resolver takes
+            raise httpcore.ConnectError(HOST_UNKNOWN) from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
+        if not self._link_local and _is_link_local(transport.get_extra_info("peername")):
+            stream.abort()
+            raise httpcore.ConnectError(LINK_LOCAL)
         connected = transport.get_extra_info("socket")
         if connected is not None and connected.family != getattr(socket, "AF_UNIX", None):
             with contextlib.suppress(OSError):
@@ -205,6 +229,13 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
                     connected.setsockopt(socket.SOL_SOCKET, option, value)
         self.stream = stream
         return typing.cast("httpcore.AsyncNetworkStream", stream)
+
+
+def _is_link_local(peer: Any) -> bool:
+    if not isinstance(peer, tuple):
+        return False
+    address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_link_local or str(address) == _METADATA
 
 
 async def _within(timeout: float | None, opening: Coroutine[Any, Any, tuple[asyncio.BaseTransport, StampedStream]]) -> Any:

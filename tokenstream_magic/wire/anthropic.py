@@ -234,7 +234,7 @@ class Decoder(MessageDecoder):
         self._blocks[index] = kind
         if kind == "text":
             self._say(Text, block.get("text"), events)
-            events += citations.annotations(block.get("citations"))
+            events += citations.listed(block.get("citations"))
         elif kind == "thinking":
             self._say(Reasoning, block.get("thinking"), events)
         elif kind in _CALLING:
@@ -267,7 +267,7 @@ class Decoder(MessageDecoder):
         elif kind == "input_json_delta":
             self._arguments(delta.get("partial_json"), index, events)
         elif kind == "citations_delta":
-            events += citations.annotations([delta.get("citation")])
+            events += citations.listed([delta.get("citation")])
         elif kind != "signature_delta":  # a signature is for the server to check, nothing to show
             events.append(Unknown((string(kind) or "delta")[:80]))
 

@@ -28,7 +28,7 @@ def annotation(told: Any, choice: int = 0) -> Annotation | None:
     return found if found.url or found.title or found.quote else None
 
 
-def annotations(told: Any, choice: int = 0) -> list[Annotation]:
+def listed(told: Any, choice: int = 0) -> list[Annotation]:
     """A list of annotations."""
     return [found for item in mappings(told) if (found := annotation(item, choice)) is not None]
 
@@ -42,7 +42,7 @@ def addresses(told: Any, choice: int = 0) -> list[Annotation]:
 def of_candidate(candidate: Mapping[str, Any], choice: int = 0) -> list[Annotation]:
     """Gemini's ``citationMetadata`` and the web pages and passages of its ``groundingMetadata``."""
     cited = mapping(candidate.get("citationMetadata"))
-    found = annotations(cited.get("citations") or cited.get("citationSources"), choice)
+    found = listed(cited.get("citations") or cited.get("citationSources"), choice)
     for chunk in mappings(mapping(candidate.get("groundingMetadata")).get("groundingChunks")):
         for kind in ("web", "retrievedContext", "maps"):
             source = annotation({"type": kind, **mapping(chunk.get(kind))}, choice)

@@ -64,6 +64,14 @@ class FramingError(ValueError):
     """The body is over a limit; what was framed before it stands."""
 
 
+def size(count: int) -> str:
+    """A number of bytes in words."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count} bytes"
+
+
 class EventStreamFraming:
     """An incremental parser of ``text/event-stream``.
 
@@ -185,7 +193,7 @@ class EventStreamFraming:
 
     def _check(self, more: int) -> None:
         if self._size + more > self._frame_limit:
-            raise FramingError(f"a frame of the stream is over {self._frame_limit // 1024 // 1024} MiB")
+            raise FramingError(f"a frame of the stream is over {size(self._frame_limit)}")
 
     def _line(self, line: bytes, pieces: list[Piece]) -> None:
         if not line:

@@ -23,6 +23,7 @@ from tokenstream_magic.wire.events import (
     Finish,
     KeepAlive,
     Reasoning,
+    Refusal,
     Request,
     Served,
     Text,
@@ -55,6 +56,7 @@ FIELDS = {
 
 _NO_REASON = "FINISH_REASON_UNSPECIFIED"  # the zero of the enum: some translators write it out
 _ABOUT = ("thought", "thoughtSignature", "partMetadata", "videoMetadata")  # say something about a part, hold none
+_ENDINGS = ("STOP", "MAX_TOKENS")
 _OBJECTS = b'"functionCall"'
 _BETWEEN = " \t\r\n,[]"  # what stands between the objects of an array
 _SIGNING = re.compile(r"\bgemini-[3-9]")
@@ -286,6 +288,10 @@ class Decoder(MessageDecoder):
             if index in self._calls:
                 events += self._calls[index].close()
             self._finished.add(index)
+            said = string(candidate.get("finishMessage"))
+            if said and reason not in _ENDINGS:  # why it goes no further, in words
+                self.characters += len(said)
+                events.append(Refusal(said, index))
             events.append(Finish(reason, index))
 
     def _part(self, part: Mapping[str, Any], index: int, events: list[Event]) -> None:

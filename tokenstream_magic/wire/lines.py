@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenstream_magic.wire.framing import FRAME_LIMIT, Frame, FramingError, Piece
+from tokenstream_magic.wire.framing import FRAME_LIMIT, Frame, FramingError, Piece, size
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -51,7 +51,7 @@ class LinesFraming:
             self._tail.append(part)
             self._size += len(part)
             if self._size > self._limit:
-                raise FramingError(f"a line of the stream is over {self._limit // 1024 // 1024} MiB")
+                raise FramingError(f"a line of the stream is over {size(self._limit)}")
 
     def _dispatch(self, pieces: list[Piece], *, terminated: bool) -> None:
         line = b"".join(self._tail).rstrip(b"\r")

@@ -273,7 +273,7 @@ class Decoder(MessageDecoder):
         if isinstance(refusal, str) and refusal:
             self.characters += len(refusal)
             events.append(Refusal(refusal, index))
-        events += citations.annotations(delta.get("annotations"), index)
+        events += citations.listed(delta.get("annotations"), index)
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
             events += [self._tool_call(call, index) for call in calls if isinstance(call, Mapping)]

@@ -122,6 +122,8 @@ def _items(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "content" in message:
         kind = "output_text" if message.get("role") == "assistant" else "input_text"
         written["content"] = parts.contents(message["content"], _attachment, lambda text: {"type": kind, "text": text})
+        if kind == "output_text" and isinstance(message["content"], str):  # llama.cpp knows an answer only in its full spelling
+            written |= {"type": "message", "content": [{"type": kind, "text": message["content"]}] if message["content"] else ""}
     called = [
         {"type": "function_call", "call_id": identifier, "name": name, "arguments": arguments}
         for identifier, name, arguments in parts.calls(message)
@@ -131,7 +133,7 @@ def _items(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _attachment(part: Mapping[str, Any]) -> dict[str, Any]:
     if part["media_type"] in parts.IMAGES:
-        return {"type": "input_image", "image_url": parts.data_url(part)}
+        return {"type": "input_image", "image_url": parts.data_url(part), "detail": "auto"}
     return {"type": "input_file", "filename": part["name"], "file_data": parts.data_url(part)}
 
 
@@ -262,7 +264,7 @@ class Decoder(MessageDecoder):
         elif stem in _ARGUMENTS and step in ("delta", "done"):
             self._arguments(stem, step, message, events)
         elif kind == "response.output_text.annotation.added":
-            events += citations.annotations([message.get("annotation")])
+            events += citations.listed([message.get("annotation")])
         elif kind in ("response.output_item.added", "response.output_item.done"):
             self._item(step, message, events)
         elif failure is None and kind not in _SILENT:
@@ -332,7 +334,8 @@ class Decoder(MessageDecoder):
                 events.append(Unknown(str(part.get("type"))[:80]))
             elif stem not in known:
                 self._add(place, stem, number, part.get(_TEXTS[stem][0]), events)
-            events += citations.annotations(part.get("annotations"))
+                events += logprobs.listed(part.get("logprobs"))
+            events += citations.listed(part.get("annotations"))
 
     def _text(self, stem: str, step: str, message: Mapping[str, Any], events: list[Event]) -> None:
         place = self._items.place(integer(message.get("output_index")), string(message.get("item_id")))

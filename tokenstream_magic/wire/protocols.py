@@ -49,8 +49,8 @@ class WireProtocol(Protocol):
     LACKS: frozenset[str]
 
     @property
-    def FRAMING(self) -> Callable[[], Framing]:  # noqa: N802 - the modules' constant
-        """Makes what cuts a body of this protocol into pieces."""
+    def FRAMING(self) -> Callable[..., Framing]:  # noqa: N802 - the modules' constant
+        """Makes what cuts a body of this protocol into pieces, of at most so many bytes when it is given a number."""
 
     def request(self, model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Request:
         """The request to send."""
