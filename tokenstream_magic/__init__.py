@@ -17,6 +17,8 @@ _HOME = {
     "events": "tokenstream_magic.api",
     "aevents": "tokenstream_magic.api",
     "decode": "tokenstream_magic.capture",
+    "compare": "tokenstream_magic.experiments.compare",
+    "sweep": "tokenstream_magic.experiments.sweep",
     "running": "tokenstream_magic.api",
     "stop": "tokenstream_magic.api",
     "Transcript": "tokenstream_magic.record",
@@ -30,11 +32,13 @@ __all__ = [
     "__version__",
     "aevents",
     "astream",
+    "compare",
     "decode",
     "events",
     "running",
     "stop",
     "stream",
+    "sweep",
     "transcripts",
 ]
 
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from tokenstream_magic.api import aevents, astream, events, running, stop, stream
     from tokenstream_magic.capture import decode
     from tokenstream_magic.errors import TokenstreamError
+    from tokenstream_magic.experiments.compare import compare
+    from tokenstream_magic.experiments.sweep import sweep
     from tokenstream_magic.record import Transcript
 
 

@@ -11,20 +11,24 @@ import asyncio
 import logging
 import queue
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
-from tokenstream_magic import catalog, prompt as prompts
+from tokenstream_magic import attachments, catalog, conversations, prompt as prompts, rounds, schemas, tools
 from tokenstream_magic.display import views
 from tokenstream_magic.errors import BadRequest, KeyRefused, StoreError, TokenstreamError
 from tokenstream_magic.plain import plain, plain_text
+from tokenstream_magic.plan import Plan
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.run import Plan, Run, Sink
+from tokenstream_magic.rounds import Prepared
+from tokenstream_magic.run import Run, Sink
 from tokenstream_magic.starters import STARTERS
 from tokenstream_magic.transport.watch import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, MAX_RETRIES, Limits
 from tokenstream_magic.version import __version__
+from tokenstream_magic.wire.protocols import PROTOCOLS
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +40,21 @@ INTERRUPTS = 2
 NEVER = 1e7  # seconds; longer limits are none
 
 _FIELDS = ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort", "logprobs")
-_SHORT = {"n": "no_log", "s": "system", "o": "option", "m": "model", "api_base": "base_url"}
+_SHORT = {"n": "no_log", "s": "system", "o": "option", "m": "model", "api_base": "base_url", "c": "continue_"} | {
+    short: name
+    for name, others in {"attachment": "a attachments", "template": "t", "param": "p params", "tool": "T tools"}.items()
+    for short in others.split()
+}
 _CELL_ONLY = {
     "out": "The call returns the transcript: name it there.",
     "bg": "Use start() or a task of your own.",
     "raw": "In a call braces are always sent as typed.",
     "dry_run": "prepare() gives the request without sending it.",
+    "extract": "tokenstream_magic.fences.first(transcript.text) is the first fenced block.",
 }
+# what our own flags write into the request, in whatever spelling
+_STRUCTURED = ("response_format", "format", "json_schema", "grammar", "output_format")
+_NESTED = ("output_config", "text", "generationConfig")
 _FORBIDDEN = ("api_key", "apikey", "api-key", "authorization", "x-api-key", "key")
 
 
@@ -65,21 +77,42 @@ def stream(prompt: Ask, model: str | None = None, **flags: Any) -> Transcript:
 
     ``flags``: ``system``, ``option`` (a dictionary), ``temperature``, ``top_p``, ``max_tokens``, ``seed``, ``stop``,
     ``reasoning_effort``, ``logprobs``; ``base_url``, ``protocol``, ``api_key_env``; ``timeout``, ``idle_timeout``,
-    ``time_limit`` (seconds), ``token_limit``, ``max_retries``; ``no_log``, ``tag``, ``note``. An interrupt stops the run and keeps what
-    came. In an async cell prefer :func:`astream`: it leaves the kernel free, so that the Stop button works everywhere.
+    ``time_limit`` (seconds), ``token_limit``, ``max_retries``; ``no_log``, ``tag``, ``note``; and those of :func:`ask`. An interrupt
+    stops the run and keeps what came. In an async cell prefer :func:`astream`: it leaves the kernel free, so that the Stop button works
+    everywhere. With ``run_tools`` the transcript is that of the last round.
     """
-    view = views.choose()
-    run = start(prompt, model, view=view, **flags)
-    blocked(run, view)
-    return run.transcript
+    return answer(ask(prompt, model, **flags))
 
 
 async def astream(prompt: Ask, model: str | None = None, **flags: Any) -> Transcript:
     """:func:`stream` for an async caller. Cancelling it stops the run, keeps what came and returns normally."""
-    view = views.choose()
-    run = start(prompt, model, view=view, **flags)
-    await finished(run)
-    view.settle(run)
+    return await aanswer(ask(prompt, model, **flags))
+
+
+def answer(prepared: Prepared, started: Callable[[Run], None] = lambda _: None) -> Transcript:
+    """Runs what was prepared, all rounds of it, and shows each; ``started`` is told of each run. Returns the last transcript."""
+    more: Prepared | None = prepared
+    while more is not None:
+        view = views.choose()
+        prepared, run = more, begin(more, view=view)
+        conversations.started(run.transcript)
+        started(run)
+        blocked(run, view)
+        more = rounds.following(prepared, run.transcript)
+    return run.transcript
+
+
+async def aanswer(prepared: Prepared, started: Callable[[Run], None] = lambda _: None) -> Transcript:
+    """:func:`answer` for an async caller."""
+    more: Prepared | None = prepared
+    while more is not None:
+        view = views.choose()
+        prepared, run = more, begin(more, view=view)
+        conversations.started(run.transcript)
+        started(run)
+        await finished(run)
+        view.settle(run)
+        more = await rounds.afollowing(prepared, run.transcript)
     return run.transcript
 
 
@@ -111,33 +144,42 @@ async def finished(run: Run) -> Transcript:
 
 def events(prompt: Ask, model: str | None = None, **flags: Any) -> Iterator[Piece]:
     """The pieces of an answer as they arrive. Leaving the loop early stops the run."""
-    sink = _Queue(queue.SimpleQueue())
-    run = start(prompt, model, sinks=[sink], **flags)
-    try:
-        while (piece := sink.queue.get()) is not None:
-            yield piece
-    finally:
-        run.stop("api")
-        run.wait()
+    more: Prepared | None = ask(prompt, model, **flags)
+    while more is not None:
+        sink = _Queue(queue.SimpleQueue())
+        prepared, run = more, begin(more, sinks=[sink])
+        conversations.started(run.transcript)
+        try:
+            while (piece := sink.queue.get()) is not None:
+                yield piece
+        finally:
+            run.stop("api")
+            run.wait()
+        more = rounds.following(prepared, run.transcript)
 
 
 async def aevents(prompt: Ask, model: str | None = None, **flags: Any) -> AsyncIterator[Piece]:
     """:func:`events` for an async caller."""
     loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-    sink = _Queue(queue.SimpleQueue(), lambda: loop.call_soon_threadsafe(arrived.set))
-    run = start(prompt, model, sinks=[sink], **flags)
-    try:
-        while True:
-            await arrived.wait()
-            arrived.clear()
-            while not sink.queue.empty():
-                piece = sink.queue.get()
-                if piece is None:
-                    return
-                yield piece
-    finally:
-        run.stop("api")
-        await finished(run)
+    more: Prepared | None = ask(prompt, model, **flags)
+    while more is not None:
+        sink = _Queue(queue.SimpleQueue(), lambda: loop.call_soon_threadsafe(arrived.set))
+        prepared, run = more, begin(more, sinks=[sink])
+        conversations.started(run.transcript)
+        try:
+            ended = False
+            while not ended:
+                await arrived.wait()
+                arrived.clear()
+                while not ended and not sink.queue.empty():
+                    piece = sink.queue.get()
+                    ended = piece is None
+                    if piece is not None:
+                        yield piece
+        finally:
+            run.stop("api")
+            await finished(run)
+        more = await rounds.afollowing(prepared, run.transcript)
 
 
 def start(
@@ -146,17 +188,22 @@ def start(
     *,
     view: views.View | None = None,
     sinks: Sequence[Sink] = (),
-    no_log: bool = False,
-    tag: str | Sequence[str] = (),
-    note: str | None = None,
     **flags: Any,
 ) -> Run:
-    """Starts a run and returns at once. ``view`` is opened first; the run is kept unless ``no_log``."""
-    plan, asked = prepare(prompt, model, **flags)
-    transcript = describe(plan, asked)
-    transcript.tags, transcript.note = [tag] if isinstance(tag, str) else list(tag), note
-    kept = None if no_log else keeper()
-    attached: list[Sink] = [*([view] if view is not None else []), *([kept] if kept is not None else []), *sinks]
+    """Starts one run and returns at once. ``view`` is opened first; the run is kept unless ``no_log``. Tools are not run."""
+    return begin(ask(prompt, model, **flags), view=view, sinks=sinks)
+
+
+def begin(prepared: Prepared, *, view: views.View | None = None, sinks: Sequence[Sink] = ()) -> Run:
+    """Starts what was prepared and returns at once."""
+    plan = prepared.plan
+    transcript = describe(plan, prepared.prompt)
+    transcript.tags, transcript.note = list(prepared.tags), prepared.note
+    transcript.parent_id = prepared.parent_id
+    transcript.conversation_id = prepared.conversation_id or (transcript.id if prepared.tools else None)
+    attachments.remember(prepared.prompt.messages)
+    kept = None if prepared.no_log else keeper()
+    attached = [rounds.Checked(prepared), *(sink for sink in (view, kept) if sink is not None), *sinks]
     run = Run(plan, transcript, attached)
     if view is not None:
         view.open(run)
@@ -164,11 +211,30 @@ def start(
     return run.start()
 
 
-def prepare(
+def prepare(prompt: Ask, model: str | None = None, **flags: Any) -> tuple[Plan, Prompt]:
+    """What would be sent, without sending it. Raises BadRequest or KeyRefused when it cannot be."""
+    prepared = ask(prompt, model, **flags)
+    return prepared.plan, prepared.prompt
+
+
+def ask(
     prompt: Ask,
     model: str | None = None,
     *,
+    default_model: str | None = None,
     system: str | None = None,
+    template: str | None = None,
+    param: Mapping[str, Any] | None = None,
+    attachment: Any = None,
+    schema: Any = None,
+    json: bool = False,
+    tool: Any = None,
+    run_tools: bool = False,
+    continue_: bool = False,
+    cid: str | None = None,
+    no_log: bool = False,
+    tag: str | Sequence[str] = (),
+    note: str | None = None,
     option: Mapping[str, Any] | None = None,
     base_url: str | None = None,
     protocol: str | None = None,
@@ -179,8 +245,15 @@ def prepare(
     token_limit: int | None = None,
     max_retries: int = MAX_RETRIES,
     **fields: Any,
-) -> tuple[Plan, Prompt]:
-    """What would be sent, without sending it. Raises BadRequest or KeyRefused when it cannot be."""
+) -> Prepared:
+    """A run that can begin, nothing of it sent. Raises BadRequest or KeyRefused when it cannot be.
+
+    ``template`` names a configured prompt and ``param`` fills in its variables and those of the text; ``attachment`` is a path, bytes,
+    a picture, a table or a list of them; ``schema`` a JSON Schema, a class, a file or fields as text, ``json`` JSON without one;
+    ``tool`` a function, a definition or a list of them, run only with ``run_tools``; ``continue_`` goes on with this kernel's last
+    conversation and ``cid`` with a kept or named one. ``default_model`` is used when nothing names a model.
+    """
+    continue_ = bool(fields.pop("continue", False)) or continue_
     for name in fields:
         if name in _CELL_ONLY:
             raise BadRequest(f"{name} is a flag of cells.", _CELL_ONLY[name])
@@ -192,9 +265,28 @@ def prepare(
             )
     if option is not None and not isinstance(option, Mapping):
         raise BadRequest("option is a dictionary.", 'Example: option={"top_k": 5}.')
-    asked = _asked(prompt, system)
+    around = named_template(template)
+    asked = _asked(prompt, system or around.get("system"), around.get("prompt"), param)
+    past = _past(continue_, cid)
+    model = model or around.get("model") or _model_of(past, base_url) or default_model
     endpoint, name = catalog.resolve(model, base_url=base_url, protocol=protocol, api_key_env=api_key_env)
-    options = {**{k: v for k, v in fields.items() if v is not None}, **(option or {})}
+    options = {**(around.get("options") or {}), **{k: v for k, v in fields.items() if v is not None}, **(option or {})}
+    # a template, or the options of a transcript that is run again, may hold what has keywords of its own
+    kept = {name: options.pop(name, None) for name in ("schema", "json", "tool")}
+    schema = kept["schema"] if schema is None else schema
+    json, tool = json or bool(kept["json"]), kept["tool"] if tool is None else tool
+    defined = _tools(tool, run_tools)
+    options |= _structure(endpoint.protocol, schema, json, options)
+    if defined or (past is not None and past.tools):
+        if "tools" in options:
+            raise BadRequest("Tools are given twice, with -T and with -o tools.", "Leave one of them out.")
+        options["tool"] = [one.definition for one in defined] or (past.tools if past is not None else [])
+    asked = _complete(asked, attachment, past, endpoint.protocol)
+    for option_name in sorted(PROTOCOLS[endpoint.protocol].LACKS & options.keys()):
+        raise BadRequest(
+            f"{endpoint.protocol} has no field for {option_name}: it would be left out and nobody would know.",
+            "Leave it out, or ask a model of another endpoint.",
+        )
     for option_name in options:
         if option_name.lower() in _FORBIDDEN:
             raise KeyRefused("A key does not go into the request.", "Put it in an environment variable and name it: --api-key-env NAME.")
@@ -208,7 +300,17 @@ def prepare(
     if token_limit is not None and token_limit < 1:
         raise BadRequest("--token-limit is a whole number from 1 up.")
     starter = STARTERS.get(endpoint.starts or "")
-    return Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter), asked
+    plan = Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter)
+    return Prepared(
+        plan,
+        asked,
+        tools=tuple(defined) if run_tools else (),
+        no_log=no_log,
+        tags=(tag,) if isinstance(tag, str) else tuple(tag),
+        note=note,
+        conversation_id=past.conversation_id if past is not None else None,
+        parent_id=past.parent.id if past is not None and past.parent is not None else None,
+    )
 
 
 def request_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,12 +318,111 @@ def request_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in ("no_log", "tag", "note")}
 
 
-def _asked(prompt: Any, system: str | None) -> Prompt:
+def bound(flags: Mapping[str, Any], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of a cell with what they name in its ``namespace``: attachments, a schema, tools."""
+    found = dict(flags)
+    if found.get("attachment"):
+        found["attachment"] = [attachments.named(word, namespace) for word in found["attachment"]]
+    if found.get("schema") is not None:
+        found["schema"] = schemas.of(found["schema"], namespace)
+    if found.get("tool"):
+        found["tool"] = [tools.named(word, namespace) for word in found["tool"]]
+    return found
+
+
+def named_template(name: str | None) -> Mapping[str, Any]:
+    """A configured prompt; an empty one for None. Raises BadRequest when there is none of that name."""
+    if name is None:
+        return {}
+    known = catalog.prompts()
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        raise BadRequest(
+            f"There is no template {name!r}.", f'{meant}Write it into {catalog.config_path()}: [prompts] {name} = "Sum up: {{input}}".'
+        )
+    return known[name]
+
+
+def _tools(given: Any, run_tools: bool) -> list[tools.Tool]:
+    if given is None or (isinstance(given, (list, tuple)) and not given):
+        if run_tools:
+            raise BadRequest("There is no tool to run.", "Name a function: -T NAME --run-tools.")
+        return []
+    defined = tools.toolbox(given)
+    if run_tools and all(one.function is None for one in defined):
+        raise BadRequest("Only functions can be run, and these tools are descriptions.", "Leave out --run-tools, or name a function.")
+    return defined
+
+
+def _structure(protocol: str, schema: Any, json: bool, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that ask for JSON, under our own names; every protocol writes them in its own way."""
+    if schema is None and not json:
+        return {}
+    if schema is not None and json:
+        raise BadRequest("--schema asks for JSON already.", "Leave out --json.")
+    nested = {name: options[name] for name in _NESTED if isinstance(options.get(name), Mapping)}
+    twice = next((name for name in _STRUCTURED if name in options), None)
+    twice = next((name for name, value in nested.items() if {"format", "responseMimeType"} & value.keys()), twice)
+    if twice is not None:
+        raise BadRequest(f"The shape of the answer is said twice, also with -o {twice}.", "Leave one of them out.")
+    if schema is not None:
+        return {"schema": schemas.of(schema)}
+    if not PROTOCOLS[protocol].JSON_MODE:
+        raise BadRequest(f"{protocol} has no JSON mode.", "Say what the JSON holds: --schema 'name, age int'.")
+    return {"json": True}
+
+
+def _past(continue_: bool, cid: str | None) -> conversations.Past | None:
+    if continue_ and cid is not None:
+        raise BadRequest("-c and --cid name two conversations.", "Leave one of them out.")
+    if cid is not None:
+        return conversations.find(cid)
+    return conversations.last() if continue_ else None
+
+
+def _model_of(past: conversations.Past | None, base_url: str | None) -> str | None:
+    """The model a conversation was had with; under another address its name there."""
+    if past is None or past.parent is None:
+        return None
+    said = past.parent
+    if base_url:
+        return said.model.partition("/")[2] or said.model
+    if said.endpoint not in catalog.endpoints():
+        raise BadRequest(
+            f"The conversation was with {said.model}, at an address of its own.", "Name it again: MODEL --base-url URL, or choose a model."
+        )
+    return said.model
+
+
+def _complete(asked: Prompt, attachment: Any, past: conversations.Past | None, protocol: str) -> Prompt:
+    """The Prompt with its attachments, behind what was said before."""
+    messages = [dict(message) for message in asked.messages]
+    several = isinstance(attachment, (list, tuple))
+    attached = [attachments.load(one) for one in (attachment if several else [] if attachment is None else [attachment])]
+    if attached:
+        place = max((n for n, message in enumerate(messages) if message.get("role") == "user"), default=None)
+        if place is None:
+            raise BadRequest("An attachment belongs to what the user says, and nothing is.", "Add a line that is exactly: --- user.")
+        messages[place] = attachments.attach(messages[place], attached)
+    if past is not None:
+        renewed = any(message.get("role") == "system" for message in messages)
+        messages = [*(m for m in past.messages if not renewed or m.get("role") != "system"), *messages]
+        messages.sort(key=lambda message: message.get("role") != "system")  # stable: instructions first, the rest as it was said
+    attachments.check(messages, protocol, PROTOCOLS[protocol].ATTACHMENTS)
+    return replace(asked, messages=messages)
+
+
+def _asked(prompt: Any, system: str | None, around: str | None = None, param: Mapping[str, Any] | None = None) -> Prompt:
     """The Prompt of what a caller gives: text, messages, or one that was built before."""
     if isinstance(prompt, Prompt):
         return prompt
+    if param is not None and not isinstance(param, Mapping):
+        raise BadRequest("param is a dictionary.", 'Example: param={"city": "Oslo"}.')
     if isinstance(prompt, str):
-        return prompts.build(prompt, None, system)
+        return prompts.build(prompt, None, system, around=around, params=param)
+    if around is not None or param:
+        raise BadRequest("A template and its parameters go with a text, not with messages.", "Give the prompt as text.")
     if isinstance(prompt, list) and prompt and all(isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in prompt):
         first = [{"role": "system", "content": system}] if system else []
         return Prompt([*first, *(dict(m) for m in prompt)], "")
@@ -237,7 +438,7 @@ def describe(plan: Plan, asked: Prompt) -> Transcript:
         protocol=endpoint.protocol,
         prompt=plain_text(asked.text),
         system=plain(asked.system),
-        messages=plain(list(asked.messages)),
+        messages=plain(attachments.without_bytes(asked.messages)),
         options=plain(plan.options),
         template=plain_text(asked.template) if asked.variables else None,
         variables=plain(asked.variables),
@@ -256,6 +457,11 @@ def refused(error: TokenstreamError, model: str | None, text: str) -> Transcript
         package_version=__version__,
         **views.where(),
     )
+
+
+def register(run: Any) -> None:
+    """From here on ``run`` is among the :func:`running`: anything with an ``id``, a ``transcript``, a ``future`` and ``stop``."""
+    _running[run.id] = run
 
 
 def running() -> list[Run]:

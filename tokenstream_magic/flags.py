@@ -25,6 +25,7 @@ SHELL_EXAMPLE = """Example:
 CELL = "%%stream"
 OUTCOMES = ("complete", "stopped", "truncated", "failed", "running")
 _OURS = ("messages", "stream", "stream_options", "model", "contents", "input")
+_FLAGS = {"schema": "--schema S", "json": "--json", "tool": "-T NAME"}  # options of our own, which their flags check
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,6 +53,24 @@ def stream_parser(prog: str = CELL) -> Parser:
     add("model_name", nargs="?", metavar="MODEL", help="endpoint/model or an alias, for example local or openai/MODEL")
     add("-m", "--model", help="the same as MODEL")
     add("-s", "--system", help="system prompt")
+    add("-t", "--template", metavar="NAME", help="a configured prompt; the text takes the place of its {input}")
+    add(
+        "-p",
+        "--param",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="fill in {NAME}, in the template and in the text",
+    )
+    add(
+        "-a",
+        "--attachment",
+        action="append",
+        default=[],
+        metavar="PATH|VAR" if in_cell else "PATH",
+        help="an image, PDF, sound or text" + (", from a file or a variable" if in_cell else ""),
+    )
     add(
         "-o",
         "--option",
@@ -68,13 +87,30 @@ def stream_parser(prog: str = CELL) -> Parser:
     add("--stop", action="append", metavar="TEXT", help="the model ends before this text")
     add("--reasoning-effort", help="how hard a reasoning model thinks: low, medium, high")
     add("--logprobs", type=int, metavar="N", help="ask for the N likeliest tokens at each place")
+    add(
+        "--schema",
+        metavar="S",
+        help="the answer is JSON of this shape: a JSON Schema, its file, " + ("a variable, " if in_cell else "") + "or 'name, age int'",
+    )
+    add("--json", action="store_true", help="the answer is JSON")
+    if in_cell:
+        add("-T", "--tool", action="append", default=[], metavar="NAME", help="a function the model may call; its calls are shown")
+        add("--run-tools", action="store_true", help="run what the model calls and ask it again with the results")
+        add("-c", "--continue", dest="continue_", action="store_true", help="go on with this kernel's last conversation")
+    add("--cid", metavar="ID", help="go on with a kept conversation, or begin one of this name")
     add("--base-url", "--api-base", metavar="URL", help="an endpoint by its address")
     add("--protocol", help="what that address speaks")
     add("--api-key-env", metavar="VAR", help="the environment variable that holds the key; a key itself is refused")
     if in_cell:
+        add("-x", "--extract", action="store_true", help="bind only the text of the first fenced block to the name behind --out")
         add("--out", metavar="NAME", help="bind the Transcript to this name; _stream always is")
-    if in_cell:
         add("--bg", action="store_true", help="do not hold the cell; the view keeps its Stop")
+        add("-r", "--repeat", type=int, metavar="N", help="ask N times; the result is a table")
+        add("-j", "--max-concurrency", type=int, metavar="N", help="so many at a time; 1 unless asked: they disturb each other")
+        add("--sweep", action="append", default=[], metavar="K=V1,V2", help="every value of an option or variable; several make a grid")
+        add("--warmup", type=int, metavar="N", help="ask each model N times before, without counting")
+        add("--resume", metavar="ID|last", help="go on with a sweep: what it finished is not repeated")
+        add("--blind", action="store_true", help="several models: hide which is which until %%stream vote A|B|tie")
     add("-n", "--no-log", action="store_true", help="do not keep this run")
     add("--tag", action="append", default=[], help="a tag to find the transcript by")
     add("--note", help="a note kept with the transcript")
@@ -90,7 +126,8 @@ def stream_parser(prog: str = CELL) -> Parser:
     return parser
 
 
-_MINE = ("model_name", "model", "option", "out", "bg", "dry_run", "raw", "help", "system")
+_MINE = ("model_name", "model", "option", "param", "out", "extract", "bg", "dry_run", "raw", "help", "system")
+_EXPERIMENT = ("repeat", "max_concurrency", "sweep", "warmup", "resume", "blind")
 
 
 def parse_stream(line: str, prog: str = CELL) -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -109,9 +146,32 @@ def parse_words(words: Sequence[str], prog: str) -> tuple[argparse.Namespace, di
     flags = stream_parser(prog).parse_args(words)
     if flags.model and flags.model_name:
         raise BadRequest("The model is named twice.", "Write it once, in front or behind -m.")
-    keywords = {k: v for k, v in vars(flags).items() if k not in _MINE and v is not None}
+    keywords = {k: v for k, v in vars(flags).items() if k not in (*_MINE, *_EXPERIMENT) and v is not None}
     keywords["option"] = {name: _value(name, text) for name, text in flags.option}
+    keywords["param"] = dict(flags.param)
+    _refuse_contradictions(flags)
     return flags, keywords
+
+
+# of flags that say two things at once: what is wrong with them, and what to do
+_CONTRADICTIONS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("schema", "json"), "--schema asks for JSON already.", "Leave out --json."),
+    (("continue_", "cid"), "-c and --cid name two conversations.", "Leave one of them out."),
+    (("run_tools", "bg"), "With --run-tools the cell waits for its rounds.", "Leave out --bg."),
+)
+
+
+def _refuse_contradictions(flags: argparse.Namespace) -> None:
+    said = {name for name, value in vars(flags).items() if value}
+    for names, problem, advice in _CONTRADICTIONS:
+        if said.issuperset(names):
+            raise BadRequest(problem, advice)
+    if "run_tools" in said and "tool" not in said:
+        raise BadRequest("There is no tool to run.", "Name a function: -T NAME --run-tools.")
+    if "extract" in said and "out" not in said:
+        raise BadRequest("-x keeps the first fenced block in a variable, and none is named.", "Name it: -x --out code.")
+    if {"raw", "param"} <= said and "template" not in said:
+        raise BadRequest("--raw sends braces as typed, and -p fills them in.", "Leave one of them out.")
 
 
 def split(line: str) -> list[str]:
@@ -127,6 +187,8 @@ def _value(name: str, text: str) -> Any:
         raise BadRequest(
             f"-o {name} would replace what the cell says.", "Write the prompt in the cell and the model in front of the flags."
         )
+    if name in _FLAGS:
+        raise BadRequest(f"{name} is no field of a request.", f"Write {_FLAGS[name]}.")
     try:
         return json.loads(text)
     except ValueError:

@@ -58,11 +58,11 @@ class StreamMagics(Magics):
 
     @no_var_expand
     @line_magic
-    def transcripts(self, line: str) -> None:
+    def transcripts(self, line: str) -> Any:
         """List, show and manage what was kept: ``%transcripts help`` tells how."""
         from tokenstream_magic import commands
 
-        commands.transcripts(line)
+        return commands.transcripts(line)
 
 
 def await_stream_cells(lines: list[str]) -> list[str]:

@@ -3,6 +3,9 @@
 Only ``{name}``, ``{name.attr}`` and ``{name[key]}``, with optional ``!r`` and ``:spec``, and only when ``name`` is
 in the namespace; every other brace stays as typed, so JSON and code need no escaping. Values are never expanded
 again and can open no role: the template is split before it is filled.
+
+A template of the user's (``-t NAME``) stands around the cell's text: ``{input}`` in it is that text, and without one the
+text comes behind it. Parameters (``-p NAME VALUE``) are variables that stand before those of the namespace.
 """
 
 from __future__ import annotations
@@ -34,21 +37,43 @@ class Prompt:
     @property
     def system(self) -> str | None:
         """The system messages, or None."""
-        parts = [m["content"] for m in self.messages if m["role"] == "system"]
+        parts = [words(m["content"]) for m in self.messages if m["role"] == "system"]
         return "\n\n".join(parts) if parts else None
 
     @property
     def text(self) -> str:
         """The last user message: what a list of transcripts shows."""
-        return next((str(m["content"]) for m in reversed(self.messages) if m["role"] == "user"), "")
+        return next((words(m["content"]) for m in reversed(self.messages) if m["role"] == "user"), "")
 
 
-def build(template: str, namespace: Mapping[str, Any] | None = None, system: str | None = None) -> Prompt:
-    """The Prompt of a cell's text; ``namespace`` None means no expansion. Raises BadRequest when nothing is asked."""
+def words(content: Any) -> str:
+    """The words of a message's content, which is text or a list of parts."""
+    if not isinstance(content, (list, tuple)):
+        return str(content)
+    texts = [part["text"] for part in content if isinstance(part, Mapping) and part.get("type") == "text" and "text" in part]
+    return "\n\n".join(map(str, texts))
+
+
+def build(
+    template: str,
+    namespace: Mapping[str, Any] | None = None,
+    system: str | None = None,
+    *,
+    around: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Prompt:
+    """The Prompt of a cell's text, of a template ``around`` it and of ``params``; raises BadRequest when nothing is asked.
+
+    Where ``namespace`` is None, the text is expanded from ``params`` alone, and not at all without them.
+    """
     variables: dict[str, str] = {}
+    params = _checked(params or {})
+    names: Mapping[str, Any] | None = {**(namespace or {}), **params} if namespace is not None or params else None
+    if around is not None:
+        template, names = _framed(around, template, names, variables)
 
     def fill(text: str) -> str:
-        return text if namespace is None else expand(text, namespace, variables)
+        return text if names is None else expand(text, names, variables)
 
     messages: list[dict[str, Any]] = []
     if system:
@@ -85,6 +110,33 @@ def expand(template: str, namespace: Mapping[str, Any], variables: dict[str, str
         return text
 
     return _FIELD.sub(value, template)
+
+
+def _checked(params: Mapping[str, Any]) -> dict[str, str]:
+    for name in params:
+        if not isinstance(name, str) or not name.isidentifier() or name == "input":
+            raise BadRequest(
+                f"{name!r} cannot be a parameter.", "A parameter is named like a variable, and input is the text itself: -p city Oslo."
+            )
+    return {name: str(value) for name, value in params.items()}
+
+
+def _framed(around: str, text: str, names: Mapping[str, Any] | None, variables: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    """A template with the cell's text in it: what is to be filled, and from what."""
+    known = dict(names or {})
+    if any(field["name"] == "input" for field in _FIELD.finditer(around)):
+        if not text.strip():
+            raise BadRequest("The template wants a text for its {input}.", "Write it below the %%stream line.")
+        known["input"] = text.strip("\n") if names is None else expand(text.strip("\n"), names, variables)
+        return around, known
+    known.pop("input", None)
+    if not text.strip():
+        return around, known
+    roles = _ROLE.findall(around)
+    between = "\n\n--- user\n" if roles and roles[-1] != "user" and not _ROLE.match(text.lstrip("\n")) else "\n\n"
+    if names is not None:
+        return f"{around.rstrip()}{between}{text}", known
+    return f"{around.rstrip()}{between}{{input}}", {"input": text.strip("\n")}
 
 
 def _split_roles(template: str) -> list[tuple[str, str]]:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.timeline import Timeline
 from tokenstream_magic.wire.events import Outcome
+
+if TYPE_CHECKING:
+    from tokenstream_magic.timing.diagnosis import Diagnosis
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -61,6 +64,7 @@ class Transcript:
     ``outcome`` is ``complete``, ``stopped``, ``truncated`` or ``failed`` (``running`` only while live);
     ``stop_cause`` is ``button``, ``interrupt``, ``api``, ``limit:time``, ``limit:tokens``, ``crash`` or None;
     ``error`` is ``{type, status, code, message}`` or None; times in ``timing`` are ms, None when unknown.
+    ``host`` is the machine it ran on when that was another one, ``clock_offset_ms`` how much that machine's wall clock was ahead.
     ``diagnostics`` are one-line notes about the stream, such as why it counts as truncated.
     """
 
@@ -94,6 +98,8 @@ class Transcript:
     request_id: str | None = None
     system_fingerprint: str | None = None
     package_version: str | None = None
+    host: str | None = None
+    clock_offset_ms: float | None = None
     growing: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
     """While the outcome is ``running``: what has arrived so far on a channel."""
 
@@ -131,6 +137,19 @@ class Transcript:
         """Why the model says it ended (the first choice)."""
         reason: str | None = self._of_first_choice("finish_reason", None)
         return reason
+
+    def plot(self, kind: str = "timeline", **how: Any) -> Any:
+        """A picture (matplotlib): ``timeline``, ``reading`` (the text beside a reader) or ``gaps``. Raises BadRequest."""
+        from importlib import import_module  # by name: a record knows no experiments, and nothing is drawn unless asked for
+
+        return import_module("tokenstream_magic.experiments").drawn(self, kind, **how)
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """Whether streaming helped in this run, and what went wrong with it."""
+        from tokenstream_magic.timing.diagnosis import diagnose  # nobody waits for it who does not ask
+
+        return diagnose(self)
 
     def __repr__(self) -> str:
         shown = self.text if len(self.text) <= 60 else self.text[:57] + "..."
