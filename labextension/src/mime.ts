@@ -3,74 +3,144 @@
  * output says so, and otherwise what had been saved. Model text only ever becomes text nodes.
  */
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
+import type { TranslationBundle } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
 import { IStream, added, streams } from './registry';
 import { MIME } from './state';
+import { ColumnsView } from './view/columns';
 import { StreamView } from './view/stream';
+
+/** More columns than this are left out. */
+const MOST_COLUMNS = 32;
 
 /** Draws one output. The same instance is kept while the output changes, so nothing flickers. */
 export class TranscriptRenderer
   extends Widget
   implements IRenderMime.IRenderer
 {
-  private view: StreamView;
-  private stream: IStream | null = null;
-  private modelId = '';
-  private settled = false;
+  private single: StreamView | null = null;
+  private several: ColumnsView | null = null;
+  /** The streams of this output, one or a column each. */
+  private bound: { id: string; stream: IStream | null }[] = [];
+  private changes: (() => void)[] = [];
 
   constructor(private options: IRenderMime.IRendererOptions) {
     super();
-    const trans = options.translator?.load('tokenstream-magic');
-    this.view = new StreamView(trans ?? null, () => this.stream?.stop());
-    this.node.appendChild(this.view.node);
     this.addClass('ts-Transcript');
     added.connect(this.bind, this);
   }
 
   async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
     const data = model.data[this.options.mimeType] as Record<string, unknown>;
-    this.settled = data.status !== 'live';
-    if (this.settled) {
+    // a file of its own has no output metadata beside it
+    const about = (model.metadata.tokenstream ??
+      data.tokenstream ??
+      {}) as Record<string, unknown>;
+    const columns = Array.isArray(data.columns)
+      ? (data.columns as Record<string, unknown>[]).slice(0, MOST_COLUMNS)
+      : null;
+    if (data.status !== 'live') {
       this.release();
-      const about = (model.metadata.tokenstream ?? {}) as object;
-      this.view.settle({ ...data, about });
+      this.settle(data, about, columns);
       return;
     }
-    this.modelId = String((data.model_id as string | undefined) ?? '');
-    this.bind();
-    if (!this.stream) {
-      this.view.show(data);
+    const parts = columns ?? [data];
+    const ids = parts.map(part => String((part?.model_id as string) ?? ''));
+    if (ids.join() !== this.bound.map(({ id }) => id).join()) {
+      this.release();
+      this.bound = ids.map(id => ({ id, stream: null }));
     }
+    if (columns) {
+      this.columns().ensure(columns.length);
+    }
+    this.bind();
+    this.bound.forEach(({ stream }, index) => {
+      if (!stream) {
+        (columns ? this.columns().views[index] : this.stream()).show(
+          parts[index] ?? {}
+        );
+      }
+    });
   }
 
   dispose(): void {
     added.disconnect(this.bind, this);
     this.release();
-    this.view.dispose();
+    this.single?.dispose();
+    this.several?.dispose();
     super.dispose();
   }
 
-  private bind(): void {
-    const stream = streams.get(this.modelId);
-    if (this.settled || this.stream || !stream) {
-      return;
+  private settle(
+    data: Record<string, unknown>,
+    about: Record<string, unknown>,
+    columns: Record<string, unknown>[] | null
+  ): void {
+    if (columns) {
+      const each = Array.isArray(about.columns)
+        ? (about.columns as object[])
+        : [];
+      this.columns().settle(
+        columns.map((column, i) => ({ ...column, about: each[i] ?? {} }))
+      );
+    } else {
+      this.stream().settle({ ...data, about });
     }
-    this.stream = stream;
-    stream.changed.connect(this.changed, this);
-    this.changed();
   }
 
-  private changed(): void {
-    if (!this.stream) {
-      return;
+  private stream(): StreamView {
+    if (!this.single) {
+      this.several?.dispose();
+      this.several = null;
+      this.single = new StreamView(this.trans, () => this.stop(0));
+      this.node.replaceChildren(this.single.node);
     }
-    this.view.update(this.stream.state);
+    return this.single;
+  }
+
+  private columns(): ColumnsView {
+    if (!this.several) {
+      this.single?.dispose();
+      this.single = null;
+      this.several = new ColumnsView(this.trans, index => this.stop(index));
+      this.node.replaceChildren(this.several.node);
+    }
+    return this.several;
+  }
+
+  private get trans(): TranslationBundle | null {
+    return this.options.translator?.load('tokenstream-magic') ?? null;
+  }
+
+  private stop(index: number): void {
+    this.bound[index]?.stream?.stop();
+  }
+
+  private bind(): void {
+    this.bound.forEach((each, index) => {
+      const stream = streams.get(each.id);
+      if (each.stream || !stream) {
+        return;
+      }
+      each.stream = stream;
+      const changed = (): void => {
+        if (this.several) {
+          this.several.update(index, stream.state);
+        } else {
+          this.stream().update(stream.state);
+        }
+      };
+      stream.changed.connect(changed);
+      this.changes.push(() => stream.changed.disconnect(changed));
+      changed();
+    });
   }
 
   private release(): void {
-    this.stream?.changed.disconnect(this.changed, this);
-    this.stream = null;
+    this.changes.forEach(disconnect => disconnect());
+    this.changes = [];
+    this.bound = [];
   }
 }
 

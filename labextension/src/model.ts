@@ -20,8 +20,14 @@ import {
 } from './state';
 import { StopRoads } from './stop';
 
-/** How long the kernel's own update may take before the page settles the output itself. */
+/** How long the kernel's own update may take before the page asks for the bundle and settles the output itself. */
 const SETTLE_AFTER_MS = 400;
+
+/** How long a page waits for the snapshot it asked for. */
+const ASK_AGAIN_MS = 1000;
+
+/** All models of this page: a frame comes over the comm of one stream and holds messages for others too. */
+const models = new Set<StreamModel>();
 
 type Output = { data?: Record<string, unknown>; [key: string]: unknown };
 interface IOutputs {
@@ -35,7 +41,8 @@ export class StreamModel extends WidgetModel implements IStream {
   state!: StreamState;
   changed!: Signal<IStream, void>;
   private roads!: StopRoads;
-  private syncing!: boolean;
+  private askedAt!: number | null;
+  private settling!: number | null;
 
   defaults(): Record<string, unknown> {
     return {
@@ -45,10 +52,12 @@ export class StreamModel extends WidgetModel implements IStream {
       _model_module_version: '^0.1.0',
       text: '',
       reasoning: '',
+      tool_calls: [],
+      choices: [],
+      spans: [],
       seq: 0,
       status: 'starting',
-      meta: {},
-      bundle: null
+      meta: {}
     };
   }
 
@@ -59,7 +68,9 @@ export class StreamModel extends WidgetModel implements IStream {
     super.initialize(attributes, options);
     this.changed = new Signal<IStream, void>(this);
     this.state = initial();
-    this.syncing = false;
+    this.askedAt = null;
+    this.settling = null;
+    models.add(this);
     restore(this.state, attributes, performance.now());
     this.roads = new StopRoads(
       content => this.tell(content),
@@ -73,11 +84,11 @@ export class StreamModel extends WidgetModel implements IStream {
     this.context?.saveState.connect(this.saving, this);
     streams.set(this.model_id, this);
     added.emit(this.model_id);
-    this.tell({ op: 'hello' });
-    if (this.state.bundle) {
+    const { seq, status } = this.state;
+    const fresh = seq === 0 && ['starting', 'queued'].includes(status);
+    this.tell({ op: 'hello', restored: !fresh });
+    if (isOver(this.state)) {
       this.settleSoon();
-    } else if (this.state.seq > 0) {
-      this.resync();
     }
   }
 
@@ -88,10 +99,11 @@ export class StreamModel extends WidgetModel implements IStream {
     }
   }
 
-  /** Asks for everything, once for a gap however many deltas follow it. */
+  /** Asks for everything, once for a gap however many deltas follow it; again when the answer was lost too. */
   private resync(): void {
-    if (!this.syncing) {
-      this.syncing = true;
+    const now = performance.now();
+    if (this.askedAt === null || now - this.askedAt > ASK_AGAIN_MS) {
+      this.askedAt = now;
       this.tell({ op: 'sync' });
     }
   }
@@ -103,16 +115,29 @@ export class StreamModel extends WidgetModel implements IStream {
     return manager.context;
   }
 
-  private tell(content: Record<string, string>): void {
+  private tell(content: Record<string, string | boolean>): void {
     if (this.comm_live) {
       this.send(content);
     }
   }
 
   private received(message: Message): void {
+    if (message.op === 'frame') {
+      const streams = (message.streams ?? {}) as Record<string, Message[]>;
+      for (const model of models) {
+        if (model.widget_manager === this.widget_manager) {
+          streams[model.model_id]?.forEach(each => model.receive(each));
+        }
+      }
+    } else {
+      this.receive(message);
+    }
+  }
+
+  private receive(message: Message): void {
     const need = take(this.state, message, performance.now());
     if (message.op === 'snapshot') {
-      this.syncing = false;
+      this.askedAt = null;
     }
     if (need === 'sync') {
       this.resync();
@@ -125,16 +150,31 @@ export class StreamModel extends WidgetModel implements IStream {
     this.changed.emit();
   }
 
-  /** The kernel's own update comes first and does the same; what is left is written here, then the kernel may let go. */
+  /**
+   * The kernel's own update comes first and does the same. After a reload it does not: then the bundle comes with the
+   * news, or the page asks for it, and writes it. When the output is settled either way, the kernel may let go.
+   */
   private settleSoon(): void {
     this.roads.acknowledged();
-    window.setTimeout(() => {
-      const bundle = this.state.bundle;
-      if (bundle) {
-        this.settle(bundle);
-        this.tell({ op: 'settled' });
-      }
-    }, SETTLE_AFTER_MS);
+    const bundle = this.state.bundle;
+    if (bundle) {
+      this.settle(bundle);
+      this.tell({ op: 'settled' });
+    } else if (this.settling === null) {
+      this.settling = window.setTimeout(() => {
+        this.settling = null;
+        this.tell({ op: this.isLive() ? 'bundle' : 'settled' });
+      }, SETTLE_AFTER_MS);
+    }
+  }
+
+  private isLive(): boolean {
+    let live = false;
+    this.eachOutput((_outputs, _index, output) => {
+      const shown = output.data?.[MIME] as Message | undefined;
+      live ||= shown?.status === 'live';
+    });
+    return live;
   }
 
   private settle(bundle: IBundle): void {
@@ -157,15 +197,32 @@ export class StreamModel extends WidgetModel implements IStream {
     }
     this.eachOutput((outputs, index, output) => {
       const shown = output.data?.[MIME] as Message | undefined;
-      if (shown?.status === 'live' && shown.text !== this.state.text) {
-        const { text, reasoning } = this.state;
-        const data = {
-          ...output.data,
-          [MIME]: { ...shown, text, reasoning },
-          'text/plain': printable(text)
-        };
-        outputs.set(index, { ...output, data });
+      if (shown?.status !== 'live') {
+        return;
       }
+      const { text, reasoning } = this.state;
+      const columns = shown.columns as Message[] | undefined;
+      const mine = columns?.find(each => each.model_id === this.model_id);
+      if ((mine ?? shown).text === text) {
+        return;
+      }
+      const saved = columns
+        ? columns.map(each =>
+            each === mine ? { ...each, text, reasoning } : each
+          )
+        : null;
+      const data = {
+        ...output.data,
+        [MIME]: saved
+          ? { ...shown, columns: saved }
+          : { ...shown, text, reasoning },
+        'text/plain': printable(
+          saved
+            ? saved.map(({ model, text }) => said(model, text)).join('\n\n')
+            : text
+        )
+      };
+      outputs.set(index, { ...output, data });
     });
   }
 
@@ -178,7 +235,8 @@ export class StreamModel extends WidgetModel implements IStream {
       for (let index = 0; index < (outputs?.length ?? 0); index++) {
         const output = outputs!.get(index).toJSON() as Output;
         const shown = output.data?.[MIME] as Message | undefined;
-        if (shown?.model_id === this.model_id) {
+        const columns = (shown?.columns ?? [shown]) as (Message | undefined)[];
+        if (columns.some(each => each?.model_id === this.model_id)) {
           visit(outputs!, index, output);
         }
       }
@@ -198,6 +256,7 @@ export class StreamModel extends WidgetModel implements IStream {
   private forget(): void {
     this.context?.saveState.disconnect(this.saving, this);
     this.roads.dispose();
+    models.delete(this);
     streams.delete(this.model_id);
     if (!isOver(this.state) && !this.state.bundle) {
       this.state.status = 'lost';
@@ -205,6 +264,10 @@ export class StreamModel extends WidgetModel implements IStream {
     this.changed.emit();
     Signal.clearData(this);
   }
+}
+
+function said(model: unknown, text: unknown): string {
+  return `[${String(model)}]\n${String(text)}`;
 }
 
 function printable(text: string): string {

@@ -53,10 +53,10 @@ describe('deltas', () => {
     expect(state.text).toBe('I will not.');
   });
 
-  it('of an unknown channel or another choice count but are not shown', () => {
+  it('of an unknown channel count but are not shown', () => {
     const { state, needs } = after(
       append(1, 'a'),
-      append(2, 'B', { choice: 1 }),
+      append(2, 'B', { channel: 'smell' }),
       append(3, '{}', { channel: 'tool' }),
       append(4, 'c')
     );
@@ -152,15 +152,19 @@ describe('a snapshot', () => {
     text: 'so far',
     reasoning: 'because',
     status: 'streaming',
+    tool_calls: [{ name: 'find', arguments: '{"a"' }],
+    choices: [{ index: 1, text: 'other' }],
+    spans: [80, 95.5, 3, 1, 300, 2400, 37, 0],
     meta: {
       model: 'acme/large',
+      format: 'code',
       stream_id: 'r1',
       waited: 2500,
       ttft: 80,
       n: 40,
-      ms: 2400
-    },
-    bundle: null
+      ms: 2400,
+      thought: [80, 95]
+    }
   };
 
   it('gives a page that was reloaded everything', () => {
@@ -169,9 +173,18 @@ describe('a snapshot', () => {
     expect(state).toEqual({
       text: 'so far',
       reasoning: 'because',
+      tools: [{ name: 'find', arguments: '{"a"' }],
+      choices: [{ index: 1, text: 'other', reasoning: '', tools: [] }],
+      spans: [
+        { from: 80, to: 95.5, pieces: 3, channel: 'reasoning' },
+        { from: 300, to: 2400, pieces: 37, channel: 'text' }
+      ],
+      grain: 8,
+      thought: [80, 95],
       seq: 12,
       status: 'streaming',
       model: 'acme/large',
+      format: 'code',
       streamId: 'r1',
       ttft: 80,
       elapsed: 2400,
@@ -202,24 +215,106 @@ describe('a snapshot', () => {
     });
   });
 
-  it('with a bundle asks to settle', () => {
+  it('of a run that is over asks to settle', () => {
     const { state, needs } = after({
       op: 'snapshot',
       ...snapshot,
-      status: 'complete',
-      bundle: BUNDLE
+      status: 'complete'
     });
     expect(needs).toEqual(['settle']);
-    expect(state.bundle).toEqual(BUNDLE);
+    expect(state.status).toBe('complete');
   });
 
-  it('that was taken before the end does not take the bundle away', () => {
+  it('that makes no sense leaves something that can be drawn', () => {
+    const state = initial();
+    const odd = {
+      ...snapshot,
+      choices: [null, { index: 'x', tool_calls: [null, 3] }],
+      tool_calls: 'none',
+      spans: [1, 2, 'x'],
+      meta: { thought: [1] }
+    };
+    restore(state, odd, NOW);
+    expect(state).toMatchObject({ tools: [], spans: [], thought: null });
+    expect(state.choices.map(({ text }) => text)).toEqual(['', '']);
+  });
+});
+
+describe('further choices', () => {
+  it('are kept apart, in the order of their numbers', () => {
     const { state, needs } = after(
-      { op: 'settled', bundle: BUNDLE },
-      { op: 'snapshot', ...snapshot }
+      append(1, 'a'),
+      append(2, 'C', { choice: 2 }),
+      append(3, 'B', { choice: 1 }),
+      append(4, 'hm', { choice: 1, channel: 'reasoning' }),
+      append(5, 'c', { choice: 2 })
     );
-    expect(state.bundle).toEqual(BUNDLE);
-    expect(needs).toEqual(['settle', 'settle']);
+    expect(state.text).toBe('a');
+    expect(state.choices).toEqual([
+      { index: 1, text: 'B', reasoning: 'hm', tools: [] },
+      { index: 2, text: 'Cc', reasoning: '', tools: [] }
+    ]);
+    expect(needs).not.toContain('sync');
+  });
+
+  it('without end are not all kept', () => {
+    const state = initial();
+    for (let n = 1; n <= 200; n++) {
+      take(state, append(n, 'x', { choice: n * 1e6 }), NOW);
+    }
+    expect(state.choices).toHaveLength(64);
+    expect(state.seq).toBe(200);
+  });
+});
+
+describe('tool calls', () => {
+  const call = (seq: number, text: string, rest: Message): Message =>
+    append(seq, text, { channel: 'tool', ...rest });
+
+  it('grow, each under its name', () => {
+    const { state } = after(
+      call(1, '{"a', { call: 0, name: 'find' }),
+      call(2, '":1}', { call: 0 }),
+      call(3, '', { call: 1, name: 'stop' }),
+      call(4, '{}', { call: 1 }),
+      call(5, 'lost', { call: 7 }),
+      call(6, '{}', { call: 0, name: 'other', choice: 1 })
+    );
+    expect(state.tools).toEqual([
+      { name: 'find', arguments: '{"a":1}' },
+      { name: 'stop', arguments: '{}' }
+    ]);
+    expect(state.choices[0].tools).toEqual([
+      { name: 'other', arguments: '{}' }
+    ]);
+    expect(state.text).toBe('');
+  });
+});
+
+describe('when text came', () => {
+  it('is kept to the mark, marks that follow closely as one', () => {
+    const { state } = after(
+      append(1, 'ab', { at: [100, 5, 20], ms: 126 }),
+      append(2, 'c', { at: [140], ms: 140, channel: 'reasoning' }),
+      append(3, 'd', { ms: 150 }),
+      append(4, 'e', { at: [], ms: 150 })
+    );
+    expect(state.spans).toEqual([
+      { from: 100, to: 105, pieces: 2, channel: 'text' },
+      { from: 125, to: 125, pieces: 1, channel: 'text' },
+      { from: 140, to: 140, pieces: 1, channel: 'reasoning' },
+      { from: 150, to: 150, pieces: 1, channel: 'text' }
+    ]);
+    expect(state.elapsed).toBe(150);
+    expect(state.thought).toEqual([140, 140]);
+  });
+
+  it('is not believed blindly', () => {
+    const { state } = after(
+      append(1, 'a', { at: 'soon', ms: 1 }),
+      append(2, 'b', { at: ['x', null, 5], ms: 9 })
+    );
+    expect(state.spans.every(({ from }) => Number.isFinite(from))).toBe(true);
   });
 });
 
@@ -282,13 +377,42 @@ describe('the status', () => {
 });
 
 describe('settled', () => {
-  it('hands over the bundle and asks to settle', () => {
+  it('tells the outcome and asks to settle', () => {
     const { state, needs } = after(append(1, 'a'), {
       op: 'settled',
-      bundle: BUNDLE
+      outcome: 'stopped'
     });
     expect(needs).toEqual(['nothing', 'settle']);
+    expect(state.status).toBe('stopped');
+    expect(state.bundle).toBeNull();
+  });
+
+  it('brings the bundle to a page that was reloaded', () => {
+    const { state } = after({
+      op: 'settled',
+      outcome: 'complete',
+      bundle: BUNDLE
+    });
     expect(state.bundle).toEqual(BUNDLE);
+  });
+
+  it('has its bundle when the page asked for it and there is one', () => {
+    const { state, needs } = after(
+      { op: 'settled', outcome: 'complete' },
+      { op: 'bundle', bundle: null },
+      { op: 'bundle', bundle: BUNDLE }
+    );
+    expect(needs).toEqual(['settle', 'nothing', 'settle']);
+    expect(state.bundle).toEqual(BUNDLE);
+  });
+
+  it('is not the end of one column among several: that is a state', () => {
+    const { state, needs } = after(
+      { op: 'stopping' },
+      { op: 'state', state: 'stopped' }
+    );
+    expect(needs).toEqual(['nothing', 'nothing']);
+    expect(state.status).toBe('stopped');
   });
 });
 
@@ -347,7 +471,7 @@ describe.each(OUTCOMES)('the outcome %s', outcome => {
     ['a late append', append(4, 'd')],
     ['a late state', { op: 'state', state: 'waiting' }],
     ['a late stop', { op: 'stopping' }],
-    ['the bundle', { op: 'settled', bundle: BUNDLE }],
+    ['the bundle', { op: 'bundle', bundle: BUNDLE }],
     ['a gap', append(9, 'z')]
   ])('is not undone by %s', (_, message) => {
     const state = ended();

@@ -6,13 +6,49 @@ export const MIME = 'application/vnd.tokenstream.transcript+json';
 /** The outcomes of a run, once it has one. */
 export const OUTCOMES = ['complete', 'stopped', 'truncated', 'failed'];
 
-/** What the view draws. Times in ms, null when unknown. */
+/** The channels of a timeline, by their number. */
+export const CHANNELS = ['text', 'reasoning', 'refusal', 'tool'];
+
+/** A tool call; `arguments` is JSON text that may not be whole yet. */
+export interface ITool {
+  name: string;
+  arguments: string;
+}
+
+/** What has arrived of one answer. */
+export interface IChoice {
+  index: number;
+  text: string;
+  reasoning: string;
+  tools: ITool[];
+}
+
+/** A time in which text arrived without a pause that could be drawn: ms since the request. */
+export interface ISpan {
+  from: number;
+  to: number;
+  pieces: number;
+  channel: string;
+}
+
+/** What the view draws. Times in ms, null when unknown. `text`, `reasoning` and `tools` are those of the first choice. */
 export interface StreamState {
   text: string;
   reasoning: string;
+  tools: ITool[];
+  /** The further answers, in order. */
+  choices: IChoice[];
+  /** When text arrived. All but the last are final until `grain` changes. */
+  spans: ISpan[];
+  /** Pauses shorter than this, in ms, are not kept apart in `spans`. */
+  grain: number;
+  /** The first and the last moment of reasoning. */
+  thought: [number, number] | null;
   seq: number;
   status: string;
   model: string;
+  /** How the answer is drawn, as the cell asked for it. */
+  format: string;
   streamId: string;
   ttft: number | null;
   elapsed: number | null;
@@ -25,6 +61,11 @@ export interface StreamState {
   retryAt: number | null;
   bundle: IBundle | null;
 }
+
+const GRAIN_MS = 8;
+const MOST_SPANS = 1200;
+const MOST_CHOICES = 64;
+const MOST_CALLS = 256;
 
 /** A settled output: data and metadata of INTERFACE §7. */
 export interface IBundle {
@@ -43,9 +84,15 @@ export function initial(): StreamState {
   return {
     text: '',
     reasoning: '',
+    tools: [],
+    choices: [],
+    spans: [],
+    grain: GRAIN_MS,
+    thought: null,
     seq: 0,
     status: 'starting',
     model: '',
+    format: '',
     streamId: '',
     ttft: null,
     elapsed: null,
@@ -88,10 +135,15 @@ export function take(state: StreamState, message: Message, now: number): Need {
     }
     case 'snapshot':
       restore(state, message, now);
-      return state.bundle ? 'settle' : 'nothing';
+      return isOver(state) ? 'settle' : 'nothing';
     case 'state':
-      if (!isOver(state) && state.status !== 'stopping') {
+      if (
+        !isOver(state) &&
+        (state.status !== 'stopping' ||
+          OUTCOMES.includes(textOf(message.state)))
+      ) {
         state.status = textOf(message.state) || state.status;
+        state.streamId = textOf(message.stream_id) || state.streamId;
         state.progress =
           message.state === 'fetching'
             ? {
@@ -115,9 +167,14 @@ export function take(state: StreamState, message: Message, now: number): Need {
       }
       return 'nothing';
     case 'settled':
-      state.bundle = (message.bundle as IBundle) ?? null;
-      state.status = outcomeOf(state.bundle) || state.status;
+      if (OUTCOMES.includes(textOf(message.outcome))) {
+        state.status = textOf(message.outcome);
+      }
+      state.bundle = (message.bundle as IBundle | undefined) ?? state.bundle;
       return 'settle';
+    case 'bundle':
+      state.bundle = (message.bundle as IBundle | null) ?? state.bundle;
+      return state.bundle ? 'settle' : 'nothing';
     default:
       return 'nothing';
   }
@@ -129,6 +186,12 @@ export function restore(state: StreamState, from: Message, now: number): void {
   if (seq >= state.seq) {
     state.text = textOf(from.text);
     state.reasoning = textOf(from.reasoning);
+    state.tools = toolsOf(from.tool_calls);
+    state.choices = choicesOf(from.choices);
+    const spans = spansOf(from.spans);
+    if (spans.length) {
+      state.spans = spans;
+    }
     state.seq = seq;
   }
   const status = textOf(from.status);
@@ -138,37 +201,137 @@ export function restore(state: StreamState, from: Message, now: number): void {
   }
   const meta = (from.meta ?? {}) as Message;
   state.model = textOf(meta.model) || state.model;
+  state.format = textOf(meta.format) || state.format;
   state.streamId = textOf(meta.stream_id) || state.streamId;
   const waited = numberOf(meta.waited);
   if (waited !== null && state.since === null) {
     state.since = now - waited;
   }
+  const thought = Array.isArray(meta.thought) ? meta.thought : [];
+  const [began, ended] = [numberOf(thought[0]), numberOf(thought[1])];
+  if (began !== null && ended !== null) {
+    state.thought = [began, ended];
+  }
   figures(state, meta, now);
-  state.bundle = (from.bundle as IBundle | null | undefined) ?? state.bundle;
 }
 
-/** The outcome a bundle tells, if it tells one. */
-function outcomeOf(bundle: IBundle | null): string {
-  const said = bundle?.data?.[MIME] as { outcome?: unknown } | undefined;
-  const outcome = textOf(said?.outcome);
-  return OUTCOMES.includes(outcome) ? outcome : '';
+/** The answer with this index, which may be new; null when there are too many. */
+function choiceOf(state: StreamState, index: number): IChoice | null {
+  const at = state.choices.findIndex(choice => choice.index >= index);
+  if (at >= 0 && state.choices[at].index === index) {
+    return state.choices[at];
+  }
+  if (state.choices.length >= MOST_CHOICES) {
+    return null;
+  }
+  const made: IChoice = { index, text: '', reasoning: '', tools: [] };
+  state.choices.splice(at < 0 ? state.choices.length : at, 0, made);
+  return made;
 }
 
 function append(state: StreamState, message: Message): void {
-  if (message.choice) {
-    return; // further choices are in the settled transcript
+  const index = numberOf(message.choice) ?? 0;
+  const target = index ? choiceOf(state, index) : state;
+  const text = textOf(message.text);
+  const channel = textOf(message.channel);
+  if (target && channel === 'reasoning') {
+    target.reasoning += text;
+  } else if (target && (channel === 'text' || channel === 'refusal')) {
+    target.text += text;
+  } else if (target && channel === 'tool') {
+    const call = numberOf(message.call) ?? -1;
+    if (call === target.tools.length && call < MOST_CALLS) {
+      target.tools.push({ name: textOf(message.name), arguments: '' });
+    }
+    if (target.tools[call]) {
+      target.tools[call].arguments += text;
+    }
   }
-  if (message.channel === 'reasoning') {
-    state.reasoning += textOf(message.text);
-  } else if (message.channel === 'text' || message.channel === 'refusal') {
-    state.text += textOf(message.text);
+  const last = numberOf(message.ms);
+  const at = (
+    Array.isArray(message.at) ? message.at : last === null ? [] : [last]
+  ).map(numberOf);
+  let moment = 0;
+  for (const delta of at) {
+    moment += delta ?? 0;
+    mark(state, { from: moment, to: moment, pieces: 1, channel });
   }
+  if (channel === 'reasoning' && !index && last !== null) {
+    const first = state.thought?.[0] ?? at[0] ?? last;
+    state.thought = [first, Math.max(last, state.thought?.[1] ?? 0)];
+  }
+}
+
+/** Adds a span; when there are too many, neighbours are put together and told apart less finely from then on. */
+function mark(state: StreamState, span: ISpan): void {
+  if (!join(state, span)) {
+    state.spans.push(span);
+  }
+  while (state.spans.length > MOST_SPANS) {
+    state.grain *= 2;
+    const before = state.spans;
+    state.spans = [];
+    for (const each of before) {
+      if (!join(state, each)) {
+        state.spans.push(each);
+      }
+    }
+  }
+}
+
+function join(state: StreamState, span: ISpan): boolean {
+  const last = state.spans[state.spans.length - 1];
+  if (
+    !last ||
+    last.channel !== span.channel ||
+    span.from - last.to >= state.grain
+  ) {
+    return false;
+  }
+  last.to = Math.max(last.to, span.to);
+  last.pieces += span.pieces;
+  return true;
+}
+
+/** Spans as a snapshot has them: from, to, pieces, channel of each in one list. */
+function spansOf(flat: unknown): ISpan[] {
+  const numbers = Array.isArray(flat) ? flat.map(numberOf) : [];
+  const spans: ISpan[] = [];
+  for (let i = 0; i + 3 < numbers.length; i += 4) {
+    const [from, to, pieces, channel] = numbers.slice(i, i + 4);
+    const name = CHANNELS[channel ?? -1];
+    if (from !== null && to !== null && name) {
+      spans.push({ from, to, pieces: pieces ?? 1, channel: name });
+    }
+  }
+  return spans;
+}
+
+function toolsOf(calls: unknown): ITool[] {
+  return (Array.isArray(calls) ? (calls as Message[]) : []).map(call => ({
+    name: textOf(call?.name),
+    arguments: textOf(call?.arguments)
+  }));
+}
+
+function choicesOf(choices: unknown): IChoice[] {
+  return (Array.isArray(choices) ? (choices as Message[]) : [])
+    .slice(0, MOST_CHOICES)
+    .map(choice => ({
+      index: numberOf(choice?.index) ?? 0,
+      text: textOf(choice?.text),
+      reasoning: textOf(choice?.reasoning),
+      tools: toolsOf(choice?.tool_calls)
+    }));
 }
 
 function figures(state: StreamState, from: Message, now: number): void {
   state.ttft = numberOf(from.ttft) ?? state.ttft;
   state.chunks = numberOf(from.n) ?? state.chunks;
-  state.elapsed = numberOf(from.ms) ?? state.elapsed;
+  const elapsed = numberOf(from.ms);
+  if (elapsed !== null) {
+    state.elapsed = Math.max(elapsed, state.elapsed ?? 0);
+  }
   if (state.elapsed !== null && state.since === null) {
     state.since = now - state.elapsed;
   }

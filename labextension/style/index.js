@@ -1,1 +1,3 @@
 import './base.css';
+import './timing.css';
+import './answer.css';

@@ -39,8 +39,17 @@ def chromium() -> str:
 class Lab:
     """A JupyterLab server on a directory of its own, with settings and data of its own."""
 
-    def __init__(self, root: Path, environment: dict[str, str] | None = None, dark: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        environment: dict[str, str] | None = None,
+        dark: bool = False,
+        packages: Path | None = None,
+        application: str = "jupyterlab",
+    ) -> None:
+        """``packages`` is a directory that comes before the environment's own; ``application`` ``jupyterlab`` or ``notebook``."""
         self.root = root
+        self.application = application
         self.notebooks = root / "notebooks"
         self.notebooks.mkdir(parents=True, exist_ok=True)
         self.token = secrets.token_hex(16)
@@ -58,12 +67,15 @@ class Lab:
             "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
             "IPYTHONDIR": str(root / "ipython"),
         }
+        if packages is not None:
+            own["PYTHONPATH"] = str(packages)
+            own["JUPYTER_PATH"] = str(packages / "share" / "jupyter")
         self._log = (root / "server.log").open("wb")
         self._process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "jupyterlab",
+                application,
                 "--no-browser",
                 "--allow-root",
                 f"--port={self.port}",
@@ -71,6 +83,7 @@ class Lab:
                 f"--IdentityProvider.token={self.token}",
                 f"--ServerApp.root_dir={self.notebooks}",
                 "--ServerApp.ip=127.0.0.1",
+                *([f"--LabApp.app_dir={packages / 'share/jupyter/lab'}"] if packages and application == "jupyterlab" else []),
             ],
             env={**os.environ, **own, **(environment or {})},
             stdout=self._log,
@@ -84,7 +97,8 @@ class Lab:
         return f"http://127.0.0.1:{self.port}"
 
     def url(self, notebook: str, single: bool = False) -> str:
-        return f"{self.address}/{'doc' if single else 'lab'}/tree/{notebook}?token={self.token}&reset"
+        where = "notebooks" if self.application == "notebook" else "doc/tree" if single else "lab/tree"
+        return f"{self.address}/{where}/{notebook}?token={self.token}&reset"
 
     def write(self, name: str, sources: list[str], kernel: str = "python3") -> Path:
         """A notebook with these code cells."""

@@ -145,7 +145,8 @@ def test_what_a_model_says_is_only_ever_text(page: Page, lab: Lab, server: MockS
     page.wait_state(1, "complete")
     assert page.text(1) == payload
     assert page.stream(1).locator("img, script, a, iframe").count() == 0
-    assert page.stream(1).get_by_role("button").count() == 0
+    assert page.stream(1).locator(".ts-Answer").get_by_role("button").count() == 0
+    assert page.stream(1).get_by_role("button", name="Stop").count() == 0
     page.save()
     page.open("hostile.ipynb")
     page.wait_state(1, "complete")

@@ -3,7 +3,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from tokenstream_magic.display.bundle import MIME, in_words, live, settled
+from tokenstream_magic.display.bundle import MIME, in_words, live, settled, settled_columns
 from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.timing.metrics import Timing, measure
 from tokenstream_magic.timing.timeline import Timeline
@@ -194,3 +194,24 @@ def test_a_transcript_shows_itself_as_its_settled_bundle():
     made = transcript()
     assert made._repr_mimebundle_() == settled(made)
     assert settled(Transcript())[1]["tokenstream"]["timing"] == Timing().as_dict()
+
+
+def test_transcripts_side_by_side_have_a_column_and_a_heading_each():
+    one, two = transcript("One."), transcript("", "failed", None, error=ERROR)
+    one.model, two.model = "a/<img src=x>", "b"
+    data, metadata = settled_columns([one, two])
+    assert [(column["text"], column["outcome"]) for column in data[MIME]["columns"]] == [("One.", "complete"), ("", "failed")]
+    assert [about["endpoint"] for about in metadata["tokenstream"]["columns"]] == ["local", "local"]
+    assert data["text/plain"] == "[a/<img src=x>]\nOne.\n\n[b]\n[failed: boom]"
+    headings = [line for line in data["text/markdown"].split("\n") if line.startswith("###")]
+    assert len(headings) == 2
+    assert "<img" not in data["text/markdown"]
+    assert "One." in data["text/markdown"]
+
+
+def test_logprobs_are_how_it_went_and_not_what_was_said():
+    likely = [{"token": "One", "logprob": -0.1, "alternatives": [["One", -0.1]]}]
+    data, metadata = settled(transcript(choices=[Choice(0, "One", logprobs=likely), Choice(1, "Two")]))
+    assert metadata["tokenstream"]["logprobs"] == [likely, []]
+    assert "logprob" not in json.dumps(data)
+    assert "logprobs" not in settled(transcript())[1]["tokenstream"]

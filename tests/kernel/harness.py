@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jupyter_client import KernelManager
@@ -17,7 +19,9 @@ class Kernel:
     """One kernel with one client. Everything it publishes is kept, and any of it can be waited for."""
 
     def __init__(self, ipykernel: str | None = None, environment: dict[str, str] | None = None) -> None:
-        env = {**os.environ, **(environment or {})}
+        self._home = tempfile.TemporaryDirectory(prefix="tokenstream-kernel-")
+        own = {"TOKENSTREAM_DATABASE": str(Path(self._home.name) / "transcripts.db")}
+        env = {**os.environ, **own, **(environment or {})}
         if ipykernel:
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [ipykernel, env.get("PYTHONPATH", "")]))
         self.manager = KernelManager(kernel_name="python3")
@@ -37,6 +41,7 @@ class Kernel:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+        self._home.cleanup()
 
     def __enter__(self) -> Kernel:
         return self
@@ -117,22 +122,18 @@ class Kernel:
         """The ``count``-th message of a stream with this ``op`` and content."""
         seen: list[dict[str, Any]] = []
 
-        def matches(message: dict[str, Any]) -> bool:
-            said = _custom(message, comm_id)
-            return said is not None and said.get("op") == op and content.items() <= said.items()
-
-        def enough(message: dict[str, Any]) -> bool:
-            with_count = [m for m in self.messages if matches(m)]
-            seen[:] = with_count
-            return len(with_count) >= count
+        def enough(_: dict[str, Any]) -> bool:
+            told = (said for m in self.messages for said in _custom(m, comm_id))
+            seen[:] = [said for said in told if said.get("op") == op and content.items() <= said.items()]
+            return len(seen) >= count
 
         self.wait(enough)
-        return _custom(seen[count - 1], comm_id) or {}
+        return seen[count - 1]
 
     def said(self, comm_id: str) -> list[dict[str, Any]]:
         """Everything a stream has told its page."""
         with self._news:
-            return [c for m in self.messages if (c := _custom(m, comm_id)) is not None]
+            return [said for m in self.messages for said in _custom(m, comm_id)]
 
     def _send(self, kind: str, content: dict[str, Any], subshell: str | None) -> str:
         message = self.client.session.msg(kind, content)
@@ -166,8 +167,11 @@ def _is_stream(message: dict[str, Any]) -> bool:
     return message["content"].get("data", {}).get("state", {}).get("_model_name") == "StreamModel"
 
 
-def _custom(message: dict[str, Any], comm_id: str) -> dict[str, Any] | None:
-    if message["msg_type"] != "comm_msg" or message["content"]["comm_id"] != comm_id:
-        return None
-    data = message["content"]["data"]
-    return data["content"] if data.get("method") == "custom" else None
+def _custom(message: dict[str, Any], comm_id: str) -> list[dict[str, Any]]:
+    """What a message tells the page of a stream; a frame, over whatever comm, holds messages for several."""
+    if message["msg_type"] != "comm_msg" or message["content"]["data"].get("method") != "custom":
+        return []
+    content = message["content"]["data"]["content"]
+    if content.get("op") == "frame":
+        return list(content["streams"].get(comm_id, []))
+    return [content] if message["content"]["comm_id"] == comm_id else []

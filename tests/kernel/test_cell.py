@@ -120,7 +120,7 @@ def test_a_key_goes_to_the_server_and_nowhere_else(kernel: Kernel, server: MockS
         ("%%stream --temperature hot\nHi", "Argument --temperature: invalid float value: 'hot'.", "--help"),
         ("%%stream local\n", "There is no prompt", "Example"),
         ("%%stream 'local\nHi", "A quote is not closed.", "quotes"),
-        ("%%stream openai/some-model\nHi", "OPENAI_API_KEY is not set", "Set the environment variable"),
+        ("%%stream openai/some-model\nHi", "OPENAI_API_KEY is not set", "before you start Jupyter"),
         (f"%%stream x --api-key {CANARY}\nHi", "A key is never written into a cell", "--api-key-env NAME"),
         (f"%%stream x --base-url http://127.0.0.1:9/v1 --api-key-env {CANARY}\nHi", "takes the name of an environment variable", "OPENAI_API_KEY"),
         ("%%stream x --base-url http://127.0.0.1:9/v1 -o api_key abc\nHi", "A key does not go into the request.", "--api-key-env NAME"),

@@ -69,6 +69,7 @@ def test_the_button_stops_a_stream_and_keeps_its_text(kernel: Kernel, server: Mo
     kernel.wait_op(comm, "append", count=3)
     press(kernel, comm)
     bundle = assert_stopped(kernel, request, exchange, ("button", "interrupt"))
+    kernel.wait_op(comm, "settled")
     appended = "".join(m["text"] for m in kernel.said(comm) if m["op"] == "append")
     assert bundle["text"] == appended != ""
 
@@ -104,6 +105,7 @@ def test_stopping_twice_is_stopping_once(kernel: Kernel, server: MockServer) -> 
     kernel.interrupt()
     kernel.interrupt()
     assert_stopped(kernel, request, exchange, ("interrupt",))
+    kernel.wait_op(comm, "settled")
     assert len([m for m in kernel.said(comm) if m["op"] == "settled"]) == 1
 
 

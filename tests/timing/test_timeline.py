@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tokenstream_magic.timing.timeline import CHANNELS, Stamp, Timeline, unpack
+from tokenstream_magic.timing.timeline import CHANNELS, Stamp, Timeline, decode, unpack
 
 MS = 1_000_000
 EVENT = st.tuples(st.integers(0, 10**11), st.integers(0, len(CHANNELS) - 1), st.integers(0, 2**32 - 1), st.booleans(), st.integers(0, 15))
@@ -141,3 +141,66 @@ def test_any_bytes_are_a_timeline_or_a_value_error(packed):
         return
     assert len(list(made)) == len(made)
     assert len(made.as_dict()["delta_us"]) == len(made)
+
+
+# the column of the store
+
+
+@settings(deadline=None)
+@given(TIMELINES, st.one_of(st.none(), st.integers(0, 10**12)), st.integers(0, 10**6))
+def test_an_encoded_timeline_comes_back_to_the_nanosecond(made, closed, keep_alives):
+    made.closed, made.connected, made.keep_alives = closed, 1, keep_alives
+    back = decode(made.encode())
+    assert back == made
+    assert list(back) == list(made)
+    assert back.encode() == made.encode()
+
+
+def test_timelines_that_differ_in_anything_are_not_equal():
+    def made():
+        one = timeline([(10, 0, 3, False, 0), (20, 1, 2, False, 0)])
+        one.closed = 90_000
+        return one
+
+    assert made() == made()
+    for change in ({"closed": 1}, {"keep_alives": 1}, {"reads": 9}, {"requested": 4_999}):
+        other = made()
+        for name, value in change.items():
+            setattr(other, name, value)
+        assert other != made(), change
+    longer = made()
+    longer.add(1, 0, 1, 9)
+    assert longer != made()
+
+
+def test_a_column_of_version_1_is_a_pack():
+    made = timeline([(10, 0, 3, False, 0), (20, 1, 2, True, 0)])
+    assert list(decode(made.pack())) == list(made)
+    assert list(decode(b"")) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=40), TIMELINES.map(lambda made: made.encode())), st.data())
+def test_a_damaged_column_raises_a_value_error_and_nothing_else(column, data):
+    if column:
+        at = data.draw(st.integers(0, len(column) - 1))
+        column = column[:at] + data.draw(st.binary(max_size=2)) + column[at + 1 :]
+    try:
+        assert len(list(decode(column))) >= 0
+    except ValueError:
+        return
+
+
+def test_a_column_that_unpacks_without_end_is_refused():
+    import zlib
+
+    with pytest.raises(ValueError, match="damaged"):
+        decode(bytes((2,)) + zlib.compress(bytes(300_000_000), 9))
+
+
+def test_a_timeline_is_continued_by_packs():
+    whole = timeline([(10 * MS, n % 2, n, n % 3 == 0, 0) for n in range(40)])
+    base = decode(whole.encode(15))
+    base.extend(whole.pack(15, 30))
+    base.extend(whole.pack(30))
+    assert list(base) == list(whole)

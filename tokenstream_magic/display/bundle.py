@@ -7,10 +7,12 @@ Markdown is a derived, inert form (decision 9).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tokenstream_magic.display.inert import for_markdown, for_terminal
+from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
 
 MIME = "application/vnd.tokenstream.transcript+json"
@@ -41,6 +43,33 @@ def settled(transcript: Transcript) -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
+def settled_columns(transcripts: Sequence[Transcript]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Data and metadata of several transcripts side by side: a column, and in the other forms a heading, each."""
+    each = [settled(transcript) for transcript in transcripts]
+    names = [one_line(transcript.model) for transcript in transcripts]
+    return (
+        {
+            MIME: {"version": VERSION, "status": "settled", "columns": [data[MIME] for data, _ in each]},
+            "text/markdown": "\n\n".join(
+                f"### {for_markdown(name).strip()}\n\n{data['text/markdown']}" for name, (data, _) in zip(names, each, strict=True)
+            ),
+            "text/plain": "\n\n".join(
+                f"[{for_terminal(name)}]\n{data['text/plain']}".strip() for name, (data, _) in zip(names, each, strict=True)
+            ),
+        },
+        {"tokenstream": {"columns": [metadata["tokenstream"] for _, metadata in each]}},
+    )
+
+
+def live_columns(columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Data of an output with several streams, each ``{model_id, stream_id, model}``."""
+    names = ", ".join(one_line(str(column["model"])) for column in columns)
+    return {
+        MIME: {"version": VERSION, "status": "live", "columns": [{**column, "text": ""} for column in columns]},
+        "text/plain": f"[{for_terminal(names)} are answering]",
+    }
+
+
 def live(transcript: Transcript, model_id: str, text: str = "") -> dict[str, Any]:
     """Data of an output whose stream is still running: our view binds to the widget model by its id."""
     return {
@@ -67,17 +96,23 @@ def content(transcript: Transcript) -> dict[str, Any]:
         "finish_reason": transcript.finish_reason,
         "text": transcript.text,
     }
-    optional = {"reasoning": transcript.reasoning, "refusal": transcript.refusal, "tool_calls": transcript.tool_calls}
+    optional = {
+        "format": getattr(transcript, "format", None),
+        "reasoning": transcript.reasoning,
+        "refusal": transcript.refusal,
+        "tool_calls": transcript.tool_calls,
+    }
     said |= {name: value for name, value in optional.items() if value}
     if transcript.error is not None:
         said["error"] = transcript.error
     if len(transcript.choices) > 1:
-        said["choices"] = [asdict(choice) for choice in transcript.choices]
+        said["choices"] = [{name: value for name, value in asdict(choice).items() if name != "logprobs"} for choice in transcript.choices]
     return said
 
 
 def about(transcript: Transcript) -> dict[str, Any]:
-    """How it went: ids, dates, timing, timeline, usage."""
+    """How it went: ids, dates, timing, timeline, usage; logprobs, a list a choice, where the server sent them."""
+    logprobs = [getattr(choice, "logprobs", None) or [] for choice in transcript.choices]
     return {
         "id": transcript.id,
         "created_at": transcript.created_at.isoformat(timespec="milliseconds"),
@@ -90,6 +125,7 @@ def about(transcript: Transcript) -> dict[str, Any]:
         "diagnostics": transcript.diagnostics,
         "system_fingerprint": transcript.system_fingerprint,
         "package_version": transcript.package_version,
+        **({"logprobs": logprobs} if any(logprobs) else {}),
     }
 
 

@@ -1,15 +1,17 @@
 """The live view's kernel side: an ipywidgets model used as transport only (ARCHITECTURE decision 7).
 
-Text goes to the page as deltas with sequence numbers, one message a frame, the first at once. ``text`` and ``seq``
-are in the model's state, so a page that reloads gets everything with one request, but they are never pushed: n
-tokens cost n bytes. The view itself is the labextension's MIME renderer.
+Text goes to the page as deltas with sequence numbers, one message a frame for all streams, the first at once. The
+text so far is in the model's state, so a page that reloads gets everything with one request, but it is never pushed:
+n tokens cost n bytes. The settled bundle, too, goes only to a page that asks for it, because the kernel's own update
+brought it to every other. The view itself is the labextension's MIME renderer.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from time import monotonic, monotonic_ns
 from typing import Any
 
@@ -17,9 +19,12 @@ import ipywidgets
 import traitlets
 from IPython.display import display
 
-from tokenstream_magic.display.bundle import live, settled
-from tokenstream_magic.display.pump import Pump
+from tokenstream_magic.display.bundle import live, live_columns, settled, settled_columns
+from tokenstream_magic.display.pump import Message, Pump
+from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
+from tokenstream_magic.timing.timeline import CHANNELS, Timeline
+from tokenstream_magic.transport import loop
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +32,8 @@ MODULE = "tokenstream-magic"
 MODULE_VERSION = "^0.1.0"
 PROGRESS_SECONDS = 0.1
 KEPT_OPEN = 16
+GRAIN_NS = 5_000_000  # pieces closer than this are one mark of the live timeline
+SPANS = 400  # marks of a timeline that a page gets when it asks for everything
 
 _SHOWN = {"text": "text", "refusal": "text", "reasoning": "reasoning"}  # channel -> where a page shows it
 
@@ -35,17 +42,24 @@ _unacknowledged: list[StreamModel] = []
 
 
 class StreamModel(ipywidgets.Widget):
-    """The page's handle on one run. State: ``text``, ``reasoning``, ``seq``, ``status``, ``meta``; none is pushed."""
+    """The page's handle on one run. Nothing of its state is pushed.
+
+    ``text``, ``reasoning`` and ``tool_calls`` are those of the first choice, ``choices`` the further ones
+    (``{index, text, reasoning, tool_calls}``); ``spans`` is when text came, four numbers each: from, to (ms), pieces,
+    channel.
+    """
 
     _model_name = traitlets.Unicode("StreamModel").tag(sync=True)
     _model_module = traitlets.Unicode(MODULE).tag(sync=True)
     _model_module_version = traitlets.Unicode(MODULE_VERSION).tag(sync=True)
     text = traitlets.Unicode("").tag(sync=True)
     reasoning = traitlets.Unicode("").tag(sync=True)
+    tool_calls: Any = traitlets.List().tag(sync=True)
+    choices: Any = traitlets.List().tag(sync=True)
+    spans: Any = traitlets.List().tag(sync=True)
     seq = traitlets.Int(0).tag(sync=True)
     status = traitlets.Unicode("starting").tag(sync=True)
     meta = traitlets.Dict().tag(sync=True)
-    bundle = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
 
     source: Any = None
 
@@ -61,40 +75,73 @@ class StreamModel(ipywidgets.Widget):
         return state
 
 
+@dataclass(slots=True)
+class _Sent:
+    """What the page has been sent of one choice; a tool call is its name and the pieces of its arguments."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the page gets it."""
+        calls = [{"name": name, "arguments": "".join(pieces)} for name, pieces in self.calls]
+        return {"text": "".join(self.text), "reasoning": "".join(self.reasoning), "tool_calls": calls}
+
+
 class LiveView:
     """Shows one run in a notebook page. A sink on the stream thread; ``open`` and ``settle`` on the cell's."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._unsent: list[tuple[str, str, int]] = []
-        self._sent: dict[str, list[str]] = {"text": [], "reasoning": []}
+        self._unsent: list[tuple[str, str, int, int]] = []
+        self._messages: list[Callable[[], Message]] = []
+        self._sent: dict[int, _Sent] = {0: _Sent()}
         self._seq = 0
         self._status = "starting"
         self._meta: dict[str, Any] = {}
-        self._bundle: dict[str, Any] | None = None
         self._handle: Any = None
         self._model: StreamModel | None = None
         self._run: Run | None = None
         self._progress_shown = 0.0
+        self._restored = False
 
     def open(self, run: Run) -> None:
         """Publishes the output that our view binds to."""
+        self.attach(run)
+        self._handle = display(live(run.transcript, self.connect().model_id), raw=True, display_id=True)
+
+    def attach(self, run: Run) -> None:
+        """From here on this is the view of ``run``."""
         self._run = run
-        self._meta = {"stream_id": run.id, "model": run.transcript.model}
-        self._model = StreamModel(meta=self._meta)
+        self._meta = {**self._meta, "stream_id": run.id, "model": run.transcript.model}
+        drawn_as = getattr(run.transcript, "format", None)
+        if drawn_as:
+            self._meta["format"] = drawn_as
+
+    def connect(self) -> StreamModel:
+        """Opens the comm to the page."""
+        self._model = StreamModel(meta=self._meta, status=self._status)
         self._model.source = self._state
         self._model.on_msg(self._received)
-        self._handle = display(live(run.transcript, self._model.model_id), raw=True, display_id=True)
+        return self._model
 
     def wait(self, run: Run) -> None:
         """The page is served from the stream thread."""
         run.wait()
 
     def settle(self, run: Run) -> None:
-        """Replaces the output by the settled bundle. A page that was reloaded does it itself, from ``settled``."""
+        """Replaces the output by the settled bundle. A page that was reloaded does it itself: it asks for the bundle."""
         if self._handle is not None:
             data, metadata = settled(run.transcript)
             self._handle.update(data, metadata=metadata, raw=True)
+
+    def bundle(self) -> dict[str, Any] | None:
+        """The settled output, once there is one."""
+        if self._run is None or self._run.transcript.outcome == "running":
+            return None
+        data, metadata = settled(self._run.transcript)
+        return {"data": data, "metadata": metadata}
 
     # Sink
 
@@ -114,96 +161,303 @@ class LiveView:
         with self._lock:
             self._status = state
         if state == "stopping":
-            self._send({"op": "stopping"})
+            self.tell({"op": "stopping"})
         elif state != "streaming":  # the first piece of text says that
-            self._send({"op": "state", "state": state, **detail})
+            self.tell({"op": "state", "state": state, **detail})
 
     def content(self, run: Run, channel: str, text: str, choice: int) -> None:
         """A piece for the next frame."""
+        timeline = run.transcript.timeline
         with self._lock:
-            self._unsent.append((channel, text, choice))
+            self._unsent.append((channel, text, choice, timeline.last or timeline.origin))
             self._status = "streaming"
-        _pump.schedule(self, now=self._seq == 0)
+        _pump.schedule(self, urgent=self._seq == 0)
 
     def end(self, run: Run) -> None:
-        """The last piece, then the bundle, for a page that has to settle the output itself."""
-        _pump.drop(self)
-        self.flush()
-        data, metadata = settled(run.transcript)
+        """The last piece, then the outcome."""
         with self._lock:
             self._status = run.transcript.outcome
-            self._bundle = {"data": data, "metadata": metadata}
-        self._send({"op": "settled", "bundle": self._bundle})
+        self._say_settled(run.transcript.outcome)
+
+    def _say_settled(self, outcome: str) -> None:
+        """The outcome; with the bundle where a page was reloaded, which the kernel's own update does not reach."""
+        bundle = {"bundle": self.bundle()} if self._restored else {}
+        self.tell({"op": "settled", "outcome": outcome, **bundle})
         _keep_open(self._model)
 
-    def flush(self) -> None:
-        """Sends what has gathered since the last frame, one message a channel."""
+    def tell(self, message: Message) -> None:
+        """Says something beside the text, after the text there is. On the stream thread."""
+        self._tell(lambda: message)
+
+    def _tell(self, make: Callable[[], Message]) -> None:
+        with self._lock:
+            self._messages.append(make)
+        _pump.schedule(self, urgent=True)
+
+    # Outbox
+
+    @property
+    def address(self) -> str:
+        """The id of the widget model, as long as its comm is open."""
+        model = self._model
+        return str(model.model_id) if model is not None and model.comm is not None else ""
+
+    def gather(self) -> list[Message]:
+        """What has come since the last frame: an ``append`` a channel, and what is to be said beside it."""
         with self._lock:
             pieces, self._unsent = self._unsent, []
+            said, self._messages = self._messages, []
+        messages = list(self._appends(pieces))
+        # a snapshot is taken only now, so that it holds the text in front of it
+        return messages + [make() for make in said]
+
+    def send(self, message: Message) -> None:
+        """One message to the page."""
+        if self._model is not None and self._model.comm is not None:
+            self._model.send(message)
+
+    def _appends(self, pieces: list[tuple[str, str, int, int]]) -> Iterator[Message]:
         if not pieces or self._run is None:
             return
-        gathered: dict[tuple[str, int], list[str]] = {}
-        for channel, text, choice in pieces:
-            gathered.setdefault((channel, choice), []).append(text)
+        gathered: dict[tuple[str, int], tuple[list[str], list[int]]] = {}
+        for channel, text, choice, at in pieces:
+            texts, stamps = gathered.setdefault((channel, choice), ([], []))
+            texts.append(text)
+            stamps.append(at)
         timeline = self._run.transcript.timeline
-        last = timeline.last
-        elapsed = 0 if last is None else (last - timeline.origin) // 1_000_000
-        for (channel, choice), texts in gathered.items():
-            text = "".join(texts)
-            with self._lock:
+        for (channel, choice), (texts, stamps) in gathered.items():
+            when: Message = {"ms": (stamps[-1] - timeline.origin) // 1_000_000, "n": len(timeline)}
+            moments = marks(stamps, timeline.origin)
+            if moments != [when["ms"]]:  # one mark at ``ms`` goes without saying
+                when["at"] = moments
+            for part in self._taken(channel, choice, "".join(texts)):
                 self._seq += 1
-                if choice == 0 and channel in _SHOWN:
-                    self._sent[_SHOWN[channel]].append(text)
-                message: dict[str, Any] = {"op": "append", "seq": self._seq, "channel": channel, "text": text}
-            if choice:
-                message["choice"] = choice
-            message["ms"], message["n"] = elapsed, len(timeline)
-            if self._seq == 1 and timeline.first is not None:
-                message["ttft"] = (timeline.first - timeline.origin) / 1e6
-                self._meta = {**self._meta, "ttft": message["ttft"]}
-            self._send(message)
+                message: Message = {"op": "append", "seq": self._seq, "channel": channel, **part}
+                if choice:
+                    message["choice"] = choice
+                message |= when
+                when["at"] = []  # what came at these moments is told once
+                if self._seq == 1 and timeline.first is not None:
+                    message["ttft"] = (timeline.first - timeline.origin) / 1e6
+                    self._meta = {**self._meta, "ttft": message["ttft"]}
+                yield message
+            if channel == "reasoning" and choice == 0:
+                began = self._meta.get("thought", [(stamps[0] - timeline.origin) // 1_000_000])[0]
+                self._meta = {**self._meta, "thought": [began, when["ms"]]}
+
+    def _taken(self, channel: str, choice: int, text: str) -> list[Message]:
+        """What the page is sent of a piece, from here on part of every snapshot."""
+        with self._lock:
+            sent = self._sent.setdefault(choice, _Sent())
+            if channel == "tool":
+                return list(self._calls(sent, choice))
+            (sent.reasoning if channel == "reasoning" else sent.text).append(text)
+            return [{"text": text}]
+
+    def _calls(self, sent: _Sent, choice: int) -> Iterator[Message]:
+        """What is new of the tool calls of a choice: the number of the call, its name when it is new, more arguments."""
+        assert self._run is not None
+        for number, (name, pieces) in enumerate(self._run.fold.calls(choice)):
+            fresh = number == len(sent.calls)
+            if fresh:
+                sent.calls.append((name or "", []))
+            known = sent.calls[number][1]
+            more = pieces[len(known) :]
+            known += more
+            if fresh:
+                yield {"text": "".join(more), "call": number, "name": name or ""}
+            elif more:
+                yield {"text": "".join(more), "call": number}
 
     # from the page
 
     def _received(self, _widget: Any, message: Any, _buffers: Any) -> None:
         op = message.get("op") if isinstance(message, dict) else None
-        if op == "stop" and self._run is not None:
-            self._run.stop("button")
-        elif op == "sync":
-            self._send({"op": "snapshot", **self._state()})
+        if op == "hello" and message.get("restored"):
+            self._restored = True
+        if op == "stop":
+            self.stop()
+        elif op == "sync" or (op == "hello" and self._has_begun()):
+            _on_stream_thread(lambda: self._tell(lambda: {"op": "snapshot", **self._state()}))
+        elif op == "bundle":
+            _on_stream_thread(lambda: self._tell(lambda: {"op": "bundle", "bundle": self.bundle()}))
         elif op == "settled":
             self._close()
         elif op != "hello":
             log.warning("the page sent a message that is not understood and is ignored")
 
+    def _has_begun(self) -> bool:
+        """Whether a page that comes only now has missed something."""
+        return self._seq > 0 or (self._run is not None and self._run.transcript.outcome != "running")
+
+    def stop(self) -> None:
+        """The page's Stop."""
+        if self._run is not None:
+            self._run.stop("button")
+
     def _close(self) -> None:
         """The page has what it needs: the transport may go."""
-        if self._model is not None and self._bundle is not None:
+        if self._model is not None and self.bundle() is not None:
             if self._model in _unacknowledged:
                 _unacknowledged.remove(self._model)
             self._model.close()
 
     def _state(self) -> dict[str, Any]:
         with self._lock:
-            run = self._run
-            timeline = run.transcript.timeline if run is not None else None
+            timeline = self._run.transcript.timeline if self._run is not None else Timeline()
             now: dict[str, Any] = dict(self._meta)
-            if timeline is not None and timeline.last is not None:
+            if timeline.last is not None:
                 now |= {"ms": (timeline.last - timeline.origin) // 1_000_000, "n": len(timeline)}
             if "waiting_ns" in now:
                 now["waited"] = (monotonic_ns() - now.pop("waiting_ns")) / 1e6
             return {
-                "text": "".join(self._sent["text"]),
-                "reasoning": "".join(self._sent["reasoning"]),
+                **self._sent[0].as_dict(),
+                "choices": [{"index": index, **sent.as_dict()} for index, sent in sorted(self._sent.items()) if index],
+                "spans": spans(timeline),
                 "seq": self._seq,
                 "status": self._status,
                 "meta": now,
-                "bundle": self._bundle,
             }
 
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._model is not None and self._model.comm is not None:
-            self._model.send(message)
+
+class LiveColumns:
+    """Several runs side by side in one output: a column a model, in the order of ``models``.
+
+    ``sinks`` are views, one a column, to give to the runs (``api.start(..., view=columns.sinks[0])`` or as a sink of a
+    Run). ``open`` publishes the output; a column whose run has not begun waits its turn. A Stop pressed before that
+    ends the run as soon as it starts. ``settle`` leaves the transcripts.
+    """
+
+    def __init__(self, models: Sequence[str], hidden: bool = False) -> None:
+        self.sinks: list[LiveColumn] = [LiveColumn(self, model, hidden) for model in models]
+        self._handle: Any = None
+        self._bundle: dict[str, Any] | None = None
+
+    def open(self, runs: Sequence[Run] = ()) -> None:
+        """Publishes the output, once. ``runs`` that exist already are bound to the sinks in order."""
+        for sink, run in zip(self.sinks, runs, strict=False):
+            sink.open(run)
+        if self._handle is None:
+            columns = [sink.column() for sink in self.sinks]
+            self._handle = display(live_columns(columns), raw=True, display_id=True)
+
+    def settle(self, transcripts: Sequence[Transcript] | None = None) -> None:
+        """Replaces the output by the transcripts: those of the columns, unless others are given."""
+        data, metadata = settled_columns(transcripts if transcripts is not None else [sink.transcript for sink in self.sinks])
+        self._bundle = {"data": data, "metadata": metadata}
+        if self._handle is not None:
+            self._handle.update(data, metadata=metadata, raw=True)
+        for sink in self.sinks:
+            _on_stream_thread(sink.settled)
+
+    def bundle(self) -> dict[str, Any] | None:
+        """The settled output, once there is one."""
+        return self._bundle
+
+
+class LiveColumn(LiveView):
+    """The view of one column."""
+
+    def __init__(self, columns: LiveColumns, model: str, hidden: bool = False) -> None:
+        super().__init__()
+        self._hidden = hidden
+        self._columns = columns
+        self._status = "queued"
+        self._meta = {"model": model}
+        self.stopped = False
+
+    @property
+    def transcript(self) -> Transcript:
+        """What the column shows; of a run that never began, one that was stopped."""
+        if self._run is not None:
+            return self._run.transcript
+        return Transcript(model=str(self._meta["model"]), outcome="stopped", stop_cause="button" if self.stopped else "api")
+
+    def attach(self, run: Run) -> None:
+        """The same, under the column's own name where the model's is hidden."""
+        name = self._meta["model"]
+        super().attach(run)
+        if self._hidden:
+            self._meta["model"] = name
+
+    def column(self) -> dict[str, Any]:
+        """The column as the live output names it."""
+        return {"model_id": self.connect().model_id, "stream_id": self._meta.get("stream_id", ""), "model": self._meta["model"]}
+
+    def open(self, run: Run) -> None:
+        """Binds the run; the output is there, or comes with :meth:`LiveColumns.open`."""
+        self.attach(run)
+        if self.stopped:
+            run.stop("button")
+
+    def settle(self, run: Run) -> None:
+        """All columns are settled together."""
+
+    def bundle(self) -> dict[str, Any] | None:
+        """The settled output of all columns."""
+        return self._columns.bundle()
+
+    def begin(self, run: Run) -> None:
+        """It is this column's turn."""
+        if self._run is None:
+            self.open(run)
+        with self._lock:
+            self._status = "starting"
+        self.tell({"op": "state", "state": "starting", "stream_id": run.id})
+
+    def end(self, run: Run) -> None:
+        """This one is over; the output is settled with the last."""
+        with self._lock:
+            self._status = run.transcript.outcome
+        self.tell({"op": "state", "state": run.transcript.outcome})
+
+    def settled(self) -> None:
+        """The output is settled."""
+        self._say_settled(self.transcript.outcome)
+
+    def stop(self) -> None:
+        """The page's Stop; of a run that has not begun it is remembered."""
+        self.stopped = True
+        if self._run is None:
+            _on_stream_thread(lambda: self.tell({"op": "stopping"}))
+        super().stop()
+
+
+def marks(stamps: Sequence[int], origin: int) -> list[int]:
+    """When pieces came, for the page: ms of the first since ``origin``, then ms from mark to mark.
+
+    Pieces closer than 5 ms are one mark: the page could not draw them apart.
+    """
+    made = [(stamps[0] - origin) // 1_000_000]
+    last, reached = stamps[0], made[0]
+    for at in stamps:
+        if at - last >= GRAIN_NS:
+            offset = (at - origin) // 1_000_000
+            made.append(offset - reached)
+            last, reached = at, offset
+    return made
+
+
+def spans(timeline: Timeline) -> list[float]:
+    """The timeline in at most some 400 spans: from, to (ms), pieces and channel of each, in one flat list."""
+    if timeline.last is None:
+        return []
+    grain = max(GRAIN_NS, (timeline.last - timeline.origin) // SPANS)
+    made: list[float] = []
+    begun = reached = pieces = 0
+    current = ""
+    for stamp in timeline:
+        if pieces and (stamp.channel != current or stamp.offset_ns - reached >= grain):
+            made += [begun / 1e6, reached / 1e6, pieces, CHANNELS.index(current)]
+            pieces = 0
+        if not pieces:
+            begun, current = stamp.offset_ns, stamp.channel
+        reached, pieces = stamp.offset_ns, pieces + 1
+    return [*made, begun / 1e6, reached / 1e6, pieces, CHANNELS.index(current)]
+
+
+def _on_stream_thread(call: Callable[[], None]) -> None:
+    loop.get_loop().call_soon_threadsafe(call)
 
 
 def _keep_open(model: StreamModel | None) -> None:

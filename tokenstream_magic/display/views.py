@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tokenstream_magic.display.bundle import settled
+from tokenstream_magic.display.bundle import settled, settled_columns
 from tokenstream_magic.display.inert import for_terminal
 from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
@@ -156,6 +156,78 @@ def show(transcript: Transcript) -> None:
 def print_text(text: str) -> None:
     """Prints a list or a message of ours."""
     print(text)
+
+
+class Columns(Protocol):
+    """Several runs in one output, side by side. ``sinks`` are views, one a column, for the runs."""
+
+    @property
+    def sinks(self) -> Sequence[View]:
+        """One view a column, in the order of the models."""
+
+    def open(self, runs: Sequence[Run] = ()) -> None:
+        """Puts the columns where the cell's output is; ``runs`` that exist already are bound to the sinks in order."""
+
+    def settle(self, transcripts: Sequence[Transcript] | None = None) -> None:
+        """Leaves the settled bundle in its place: the columns' transcripts, unless others are given."""
+
+
+class SettledColumns:
+    """One output at the end, where nobody watches; text in a terminal."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self.sinks = [_Kept(model) for model in models]
+
+    def open(self, runs: Sequence[Run] = ()) -> None:
+        """Nothing to open."""
+        for sink, run in zip(self.sinks, runs, strict=False):
+            sink.open(run)
+
+    def settle(self, transcripts: Sequence[Transcript] | None = None) -> None:
+        """Publishes the bundle, or prints its plain form."""
+        data, metadata = settled_columns(transcripts if transcripts is not None else [sink.transcript for sink in self.sinks])
+        if front_end() in ("none", "terminal"):
+            print(data["text/plain"])
+            return
+        from IPython.display import publish_display_data
+
+        publish_display_data(data, metadata)
+
+
+class _Kept(Quiet):
+    """Remembers its run."""
+
+    def __init__(self, model: str) -> None:
+        self.transcript = Transcript(model=model, outcome="stopped", stop_cause="api")
+
+    def open(self, run: Run) -> None:
+        """The run of this column."""
+        self.transcript = run.transcript
+
+    def begin(self, run: Run) -> None:
+        """The same, for a run that was given this sink only."""
+        self.transcript = run.transcript
+
+
+def columns(models: Sequence[str], hidden: bool = False) -> Columns:
+    """The view of several runs for whoever is watching: ``models`` name the columns.
+
+    ``hidden``: they are called by these names whatever their runs say, until ``settle`` is given other transcripts.
+
+    ::
+
+        shown = views.columns(["local", "openai/some-model"])
+        shown.open()                       # one output, each column "waiting its turn"
+        for sink, model in zip(shown.sinks, models):
+            run = api.start(prompt, model, view=sink)
+            ...                            # one after the other, or all at once
+        shown.settle()                     # the transcripts, side by side
+    """
+    if front_end() == "live":
+        from tokenstream_magic.display.live import LiveColumns
+
+        return LiveColumns(models, hidden)
+    return SettledColumns(models)
 
 
 def choose() -> View:

@@ -53,7 +53,7 @@ describe('the text shown', () => {
   it.each([1, 2, 3, 4, 5, 6, 7, 8])(
     'is the text that came, whatever its pieces (seed %d)',
     seed => {
-      const answer = new Answer();
+      const answer = new Answer('text');
       let text = '';
       for (const piece of pieces(seed, 60)) {
         text += piece;
@@ -65,7 +65,7 @@ describe('the text shown', () => {
   );
 
   it('comes in blocks that are sealed at a line end or at their longest', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     let text = '';
     for (const piece of pieces(42, 120)) {
       text += piece;
@@ -81,7 +81,7 @@ describe('the text shown', () => {
   });
 
   it('stays text, whatever it looks like', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     const text = '<img src=x onerror="window.hit = 1"> <b>bold</b> &lt;';
     answer.update(text.slice(0, 9));
     answer.update(text);
@@ -94,7 +94,7 @@ describe('the text shown', () => {
   });
 
   it('is not touched when nothing came', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     answer.update('the same');
     const seen = observe(answer.node);
     answer.update('the same');
@@ -118,7 +118,7 @@ function observe(...nodes: Node[]): MutationObserver {
 
 describe('a sealed block', () => {
   it('is the same node, untouched, after more text', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     const text = lines(2000);
     answer.update(text.slice(0, 9000));
     const before = [...answer.node.children].slice(0, -1);
@@ -135,7 +135,7 @@ describe('a sealed block', () => {
   });
 
   it('leaves one open block, which grows in place', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     answer.update('one');
     const block = answer.node.firstElementChild!;
     const text = block.firstChild!;
@@ -146,7 +146,7 @@ describe('a sealed block', () => {
   });
 
   it('is made of one long line too', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     const line = 'x'.repeat(5 * LONGEST);
     for (let end = 0; end <= line.length; end += 777) {
       answer.update(line.slice(0, end));
@@ -158,14 +158,14 @@ describe('a sealed block', () => {
   });
 
   it('ends with the line that was open when it got long', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     answer.update('x'.repeat(BLOCK + 50));
     answer.update('x'.repeat(BLOCK + 50) + 'y\nnext');
     expect(blocks(answer)).toEqual(['x'.repeat(BLOCK + 50) + 'y\n', 'next']);
   });
 
   it('never ends within a character', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     answer.update('a' + '😀'.repeat(LONGEST));
     expect(answer.node.children.length).toBeGreaterThan(1);
     for (const block of blocks(answer)) {
@@ -181,21 +181,21 @@ describe('text that does not go on from what is shown', () => {
     ['as long', 'one two', 'two one'],
     ['longer', 'one two', 'two three four']
   ])('is drawn anew when it is %s', (_, first, second) => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     answer.update(first);
     answer.update(second);
     expect(answer.node.textContent).toBe(second);
   });
 
   it('is drawn anew when it is the beginning of what is shown', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     answer.update(lines(2000));
     answer.update(lines(20));
     expect(blocks(answer)).toEqual([lines(20)]);
   });
 
   it('is drawn anew over many blocks, and grows from there', () => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     answer.update(lines(2000));
     answer.update('instead');
     answer.update('instead, this');
@@ -206,7 +206,7 @@ describe('text that does not go on from what is shown', () => {
     ['as long', '-'],
     ['longer', '- and more']
   ])('is drawn anew when it differs late and is %s', (_, end) => {
-    const answer = new Answer();
+    const answer = new Answer('text');
     const beginning = 'the same beginning '.repeat(10);
     answer.update(beginning + '+');
     answer.update(beginning + end);
@@ -240,7 +240,7 @@ describe('the box', () => {
 
   /** An answer with a layout: every character is a pixel high. */
   function box(): Answer {
-    const answer = new Answer();
+    const answer = new Answer('text');
     let top = 0;
     const height = () => answer.node.textContent?.length ?? 0;
     Object.defineProperties(answer.node, {
@@ -306,6 +306,6 @@ describe('the box', () => {
   });
 
   it('can be scrolled with the keyboard', () => {
-    expect(new Answer().node.tabIndex).toBe(0);
+    expect(new Answer('text').node.tabIndex).toBe(0);
   });
 });

@@ -1,37 +1,78 @@
 /**
- * The growing text. Finished lines are sealed into blocks that are never touched again, so a frame costs the same
- * at a hundred tokens and at a hundred thousand. The box follows its tail only while the reader is at the bottom.
+ * The growing answer in its box, drawn as its format says. What is finished is sealed and never touched again, so a
+ * frame costs the same at a hundred tokens and at a hundred thousand. The box follows its tail only while the reader is
+ * at the bottom.
  */
 import { element } from './elements';
+import { MarkdownBody } from './markdown/body';
+import { CodeBody } from './markdown/codebody';
+import { JsonBody } from './markdown/json';
+import { IBody, TextBody } from './text';
 
-/** A block is sealed at the first line end after this many characters, or anywhere at four times as many. */
-const BLOCK = 2000;
+export { split } from './text';
+
 const NEAR_BOTTOM_PX = 24;
+
+/** How an answer is drawn: `--format`. */
+export type Format = 'markdown' | 'text' | 'json' | 'code';
+
+/** The format a name stands for; Markdown, when it stands for none. */
+export function formatOf(name: unknown): Format {
+  return name === 'text' || name === 'json' || name === 'code'
+    ? name
+    : 'markdown';
+}
 
 /** A box of text that grows at its end. */
 export class Answer {
   readonly node = element('div', 'ts-Answer');
   private last = '';
-  private tail: Text | null = null;
+  private over = false;
+  private body: IBody;
 
-  constructor() {
+  constructor(
+    private drawnAs: Format = 'markdown',
+    label = ''
+  ) {
     this.node.tabIndex = 0;
+    this.node.setAttribute('role', 'article');
+    if (label) {
+      this.node.setAttribute('aria-label', label);
+    }
+    this.body = this.begin();
   }
 
-  /** Shows `text`, which normally begins with what is shown already; if it does not, it is drawn anew. */
-  update(text: string): void {
-    if (text === this.last) {
+  /** How the text is drawn. Another format draws it anew. */
+  get format(): Format {
+    return this.drawnAs;
+  }
+
+  set format(format: Format) {
+    if (format === this.drawnAs) {
       return;
     }
-    const follow = this.isAtBottom();
-    if (!text.startsWith(this.last)) {
-      this.clear();
+    const { last, over } = this;
+    this.drawnAs = format;
+    this.clear();
+    this.update(last, over);
+  }
+
+  /**
+   * Shows `text`, which normally begins with what is shown already; if it does not, it is drawn anew. `done` says that
+   * nothing will follow, so that what was held back because it could still become something else is shown.
+   */
+  update(text: string, done: boolean = false): void {
+    if (text === this.last && (this.over || !done)) {
+      return;
     }
-    this.append(text.slice(this.last.length));
-    this.last = text;
-    if (follow) {
-      this.node.scrollTop = this.node.scrollHeight;
-    }
+    this.keepingPlace(() => {
+      if (!text.startsWith(this.last)) {
+        this.clear();
+      }
+      this.body.append(text.slice(this.last.length), done);
+      this.last = text;
+      this.over = done;
+    });
   }
 
   /** Whether the reader is at the end, and so wants to stay there. */
@@ -40,48 +81,38 @@ export class Answer {
     return scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM_PX;
   }
 
-  private clear(): void {
-    this.node.replaceChildren();
-    this.tail = null;
-    this.last = '';
+  /** Nothing more is drawn. */
+  dispose(): void {
+    this.body.dispose();
   }
 
-  private append(more: string): void {
-    let rest = more;
-    while (rest) {
-      const tail = this.tail ?? this.open();
-      const [now, later] = split(rest, BLOCK - tail.length);
-      tail.appendData(now);
-      rest = later;
-      if (isFull(tail.data)) {
-        this.tail = null;
-      }
+  private keepingPlace(change: () => void): void {
+    const follow = this.isAtBottom();
+    change();
+    if (follow) {
+      this.node.scrollTop = this.node.scrollHeight;
     }
   }
 
-  private open(): Text {
-    const block = element('div', 'ts-Block');
-    this.tail = document.createTextNode('');
-    block.appendChild(this.tail);
-    this.node.appendChild(block);
-    return this.tail;
+  private clear(): void {
+    this.body.dispose();
+    this.node.replaceChildren();
+    this.last = '';
+    this.over = false;
+    this.body = this.begin();
   }
-}
 
-/** Splits behind the first line end after `room` characters, or at four blocks where there is none. */
-export function split(text: string, room: number): [string, string] {
-  const most = Math.max(1, room + 3 * BLOCK);
-  const end = text.indexOf('\n', Math.max(0, room));
-  let cut = end >= 0 ? Math.min(end + 1, most) : most;
-  if (cut < text.length && cut > 1 && /[\ud800-\udbff]/.test(text[cut - 1])) {
-    cut--;
+  private begin(): IBody {
+    this.node.dataset.format = this.drawnAs;
+    switch (this.drawnAs) {
+      case 'text':
+        return new TextBody(this.node);
+      case 'json':
+        return new JsonBody(this.node);
+      case 'code':
+        return new CodeBody(this.node);
+      default:
+        return new MarkdownBody(this.node, change => this.keepingPlace(change));
+    }
   }
-  return [text.slice(0, cut), text.slice(cut)];
-}
-
-function isFull(text: string): boolean {
-  return (
-    (text.length >= BLOCK && text.endsWith('\n')) ||
-    text.length >= 4 * BLOCK - 1
-  );
 }

@@ -11,7 +11,10 @@ type Tag =
   | 'progress'
   | 'dl'
   | 'dt'
-  | 'dd';
+  | 'dd'
+  | 'input'
+  | 'label'
+  | 'pre';
 
 /** An element with a class and text. */
 export function element<K extends Tag>(

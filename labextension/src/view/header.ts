@@ -8,6 +8,7 @@ import { duration, rate, running } from '../format';
 import { StreamState, isOver } from '../state';
 import { element, setText } from './elements';
 import type { ISettled } from './settled';
+import type { ITimeline } from './timeline-data';
 
 const SYMBOLS: Record<string, string> = {
   complete: '✓',
@@ -33,11 +34,13 @@ export class Header {
   private figures = element('span', 'ts-Figures');
   private progress = element('progress', 'ts-Progress');
   private button = element('button', 'ts-Stop');
+  private again = element('button', 'ts-Again');
   private pressed = false;
 
   constructor(
     private trans: TranslationBundle | null,
-    stop: () => void
+    stop: () => void,
+    replay: (opener: HTMLElement) => void
   ) {
     const status = element('span', 'ts-Status');
     this.symbol.setAttribute('aria-hidden', 'true');
@@ -62,7 +65,12 @@ export class Header {
       stop();
     });
     this.button.hidden = true;
-    this.node.append(line, this.button);
+    this.again.type = 'button';
+    this.again.textContent = this.say('Replay');
+    this.again.title = this.say('Play it again, as it came');
+    this.again.addEventListener('click', () => replay(this.again));
+    this.again.hidden = true;
+    this.node.append(line, this.button, this.again);
     this.announcer.setAttribute('role', 'status');
     this.announcer.setAttribute('aria-live', 'polite');
   }
@@ -70,10 +78,12 @@ export class Header {
   /** A running stream; `now` is the page's clock in ms. */
   live(state: StreamState, now: number): void {
     this.button.hidden = state.status === 'lost' || isOver(state);
+    this.again.hidden = true;
     this.node.dataset.state = state.status;
     setText(this.model, state.model);
     setText(this.symbol, SYMBOLS[state.status] ?? '●');
-    const waited = state.since === null ? 0 : now - state.since;
+    const passed = state.since === null ? 0 : now - state.since;
+    const waited = isOver(state) ? (state.elapsed ?? passed) : passed;
     setText(this.words, this.liveWords(state, waited, now));
     this.progress.hidden = state.progress === null;
     if (state.progress) {
@@ -86,7 +96,7 @@ export class Header {
 
   /** A stream this page has no connection to. */
   disconnected(model: string): void {
-    this.button.hidden = true;
+    this.button.hidden = this.again.hidden = true;
     this.node.dataset.state = 'lost';
     setText(this.model, model);
     setText(this.symbol, SYMBOLS.lost);
@@ -94,10 +104,12 @@ export class Header {
     this.draw([]);
   }
 
-  /** A finished transcript. */
-  settled(transcript: ISettled): void {
-    const hadFocus = this.node.contains(document.activeElement);
+  /** A finished transcript, `replayable` when its timeline is there. */
+  settled(transcript: ISettled, replayable: boolean): void {
+    const hadFocus =
+      !this.button.hidden && this.node.contains(document.activeElement);
     this.button.hidden = true;
+    this.again.hidden = !replayable;
     this.progress.hidden = true;
     const outcome = transcript.outcome ?? 'unknown';
     this.node.dataset.state = outcome;
@@ -113,6 +125,33 @@ export class Header {
     }
   }
 
+  /** A transcript as it was at `ms`, when `count` pieces had come. */
+  replaying(ms: number, count: number, line: ITimeline): void {
+    this.again.hidden = true;
+    this.node.dataset.state = count ? 'streaming' : 'waiting';
+    setText(this.symbol, '▸');
+    setText(
+      this.words,
+      count
+        ? this.say('replay')
+        : this.say('replay: waiting for the first token')
+    );
+    const figures: IFigure[] = count ? [this.firstToken(line.at[0])] : [];
+    figures.push(
+      {
+        name: this.say('chunks'),
+        value: String(count),
+        meaning: this.say('Pieces of the answer by then.')
+      },
+      {
+        name: this.say('elapsed'),
+        value: running(ms),
+        meaning: this.say('Time since the request was sent.')
+      }
+    );
+    this.draw(figures);
+  }
+
   private liveWords(state: StreamState, waited: number, now: number): string {
     if (
       state.status === 'stopping' ||
@@ -123,6 +162,8 @@ export class Header {
     switch (state.status) {
       case 'fetching':
         return `${this.say('fetching the model')} ${state.progress?.text ?? ''}`;
+      case 'queued':
+        return this.say('waiting its turn');
       case 'starting':
         return this.say('starting the model…');
       case 'waiting':
@@ -206,18 +247,18 @@ export class Header {
 
   private settledFigures(transcript: ISettled): IFigure[] {
     const timing = transcript.about.timing ?? {};
-    const tokens = transcript.about.usage?.output_tokens ?? null;
+    const tokens = transcript.about.usage?.output_tokens;
     const figures: IFigure[] = [];
     if (isNumber(timing.ttft_ms)) {
       figures.push(this.firstToken(timing.ttft_ms));
     }
-    if (tokens !== null) {
+    if (isNumber(tokens)) {
       figures.push({
         name: this.say('tokens'),
         value: String(tokens),
         meaning: this.say('Output tokens, as the server reports them.')
       });
-    } else if (timing.chunks) {
+    } else if (isNumber(timing.chunks) && timing.chunks) {
       figures.push({
         name: this.say('chunks'),
         value: String(timing.chunks),

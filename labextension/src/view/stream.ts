@@ -1,46 +1,69 @@
-/** The view of one run: header, reasoning, answer. Drawn at most once a frame. */
+/** The view of one run: header, timeline, figures, and its answer or answers. Drawn at most once a frame. */
 import type { TranslationBundle } from '@jupyterlab/translation';
 
 import { StreamState, isOver } from '../state';
-import { Answer } from './answer';
+import { Answer, Format, formatOf } from './answer';
+import { ChoiceView, IShown } from './choice';
 import { element, setText } from './elements';
 import { Header } from './header';
-import type { ISettled } from './settled';
+import { Panel } from './panel';
+import { Replay } from './replay';
+import { ICall, ISettled, ISettledChoice, answersOf } from './settled';
+import { Timeline } from './timeline';
+import { ITimeline, Strands, countAt, readTimeline } from './timeline-data';
+import { Tinted } from './tint';
 
 const TICK_MS = 100;
 
 /** Draws a stream while it lives and the transcript it leaves. */
 export class StreamView {
   readonly node = element('section', 'ts-Stream');
+  readonly timeline: Timeline;
+  /** Called after a live state was drawn, or the clock moved on. */
+  drawn: (() => void) | null = null;
   private header: Header;
-  private reasoning = element('details', 'ts-Reasoning');
-  private thoughts = new Answer();
-  private answer = new Answer();
-  private tools = element('div', 'ts-Tools');
+  private replay: Replay;
+  private panel: Panel;
+  private answers: ChoiceView[] = [];
+  private heads: HTMLElement[] = [];
+  private columns = element('div', 'ts-Choices');
   private problem = element('div', 'ts-Problem');
+  /** Where the figures will be, so that the text does not move when they come. */
+  private room = element('div', 'ts-PanelRoom');
+  private tinted: Tinted[] = [];
   private state: StreamState | null = null;
+  private transcript: ISettled | null = null;
+  private line: ITimeline | null = null;
+  private strands: Strands | null = null;
+  private format: Format = 'markdown';
   private frame: number | null = null;
   private ticking: number | null = null;
 
+  /** `inColumns`: replayed together with others, by whoever holds this view. */
   constructor(
     private trans: TranslationBundle | null,
-    stop: () => void
+    stop: () => void,
+    private makeAnswer: () => Answer = () => new Answer(),
+    private inColumns = false
   ) {
-    this.header = new Header(trans, stop);
+    this.header = new Header(trans, stop, opener => {
+      this.replay.open(this.timeline.total, opener);
+    });
+    this.timeline = new Timeline(trans);
+    this.replay = new Replay(trans, ms => this.seek(ms));
+    this.panel = new Panel(trans, on => this.tint(on));
     this.node.setAttribute('role', 'region');
-    this.reasoning.append(
-      element('summary', '', this.say('Reasoning')),
-      this.thoughts.node
-    );
-    this.reasoning.hidden = this.tools.hidden = this.problem.hidden = true;
+    this.problem.hidden = this.room.hidden = true;
     this.node.append(
       this.header.node,
-      this.reasoning,
-      this.answer.node,
-      this.tools,
+      this.timeline.node,
+      this.replay.node,
+      this.panel.node,
+      this.room,
       this.problem,
       this.header.announcer
     );
+    this.open();
   }
 
   /** A live state; drawn with the next frame. */
@@ -55,7 +78,7 @@ export class StreamView {
     if (this.ticking === null && !isOver(state) && state.status !== 'lost') {
       this.ticking = window.setInterval(() => {
         if (this.state) {
-          this.header.live(this.state, performance.now());
+          this.clocks(this.state);
         }
       }, TICK_MS);
     }
@@ -63,39 +86,77 @@ export class StreamView {
 
   /** What was saved of a stream that this page has no connection to. */
   show(saved: Record<string, unknown>): void {
-    this.name(String((saved.model as string | undefined) ?? ''));
+    const model = textOf(saved.model);
+    this.name(model);
+    this.drawAs(saved.format);
     this.texts(
-      String((saved.text as string | undefined) ?? ''),
-      String((saved.reasoning as string | undefined) ?? '')
+      [{ text: saved.text, reasoning: saved.reasoning } as ISettledChoice],
+      false
     );
-    this.header.disconnected(String((saved.model as string | undefined) ?? ''));
+    this.timeline.settled(null, null);
+    this.panel.hide();
+    this.room.hidden = true;
+    this.header.disconnected(model);
     this.node.dataset.state = 'lost';
   }
 
   /** The transcript. */
   settle(transcript: ISettled): void {
     this.rest();
+    this.replay.end();
+    this.panel.untint();
     this.state = null;
+    this.transcript = transcript;
+    this.line = readTimeline(transcript.about);
+    this.strands = this.line && new Strands(transcript, this.line);
     this.name(transcript.model ?? '');
-    this.texts(
-      transcript.text || transcript.refusal || '',
-      transcript.reasoning ?? ''
-    );
-    this.node.dataset.state = transcript.outcome ?? 'unknown';
-    this.header.settled(transcript);
-    this.drawTools(transcript);
-    const message = transcript.error?.message ?? '';
-    const note =
-      transcript.outcome === 'truncated'
-        ? transcript.about.diagnostics?.[0]
-        : '';
-    setText(this.problem, message || note || '');
-    this.problem.hidden = !this.problem.textContent;
-    this.answer.node.hidden = !transcript.text && !transcript.refusal;
+    this.drawAs(transcript.format);
+    this.timeline.settled(this.line, this.strands);
+    this.panel.update(transcript, this.line);
+    this.room.hidden = true;
+    this.drawSettled(transcript);
+  }
+
+  /** The view as it was at a moment of the run, in ms; null for the end. */
+  seek(ms: number | null): void {
+    const { transcript, line, strands } = this;
+    if (!transcript || !line || !strands) {
+      return;
+    }
+    if (ms === null || (this.inColumns && ms >= line.total)) {
+      this.timeline.playhead(null);
+      this.hold(false);
+      this.drawSettled(transcript);
+      return;
+    }
+    this.panel.untint();
+    this.hold(true);
+    const count = countAt(line.at, ms);
+    const answers = answersOf(transcript).map((answer): ISettledChoice => {
+      const index = answer.index ?? 0;
+      const until = (channel: string): string =>
+        strands.until(index, channel, count);
+      return {
+        ...answer,
+        text: until('text'),
+        refusal: until('refusal'),
+        reasoning: until('reasoning'),
+        tool_calls: callsUntil(answer.tool_calls ?? [], until('tool')),
+        finish_reason: null
+      };
+    });
+    this.texts(answers, false);
+    this.problem.hidden = true;
+    this.node.dataset.state = count ? 'streaming' : 'waiting';
+    this.header.replaying(ms, count, line);
+    this.timeline.playhead(ms);
   }
 
   dispose(): void {
     this.rest();
+    this.replay.dispose();
+    this.tint(false);
+    this.answers.forEach(answer => answer.dispose());
   }
 
   private draw(): void {
@@ -105,32 +166,169 @@ export class StreamView {
     }
     this.name(state.model);
     this.node.dataset.state = state.status;
-    this.texts(state.text, state.reasoning);
-    this.header.live(state, performance.now());
-    if (isOver(state) || state.status === 'lost') {
+    const over = isOver(state) || state.status === 'lost';
+    this.drawAs(state.format);
+    this.ensure(1 + state.choices.length);
+    [{ ...state, index: 0 }, ...state.choices].forEach((choice, i) => {
+      this.answers[i].update(choice, over);
+      this.head(i, choice.index, null);
+    });
+    this.answers[0].clock(state.thought, over || !!state.text);
+    this.clocks(state);
+    if (over) {
       this.rest();
     }
   }
 
-  private texts(text: string, reasoning: string): void {
-    this.answer.node.hidden = false;
-    this.answer.update(text);
-    this.thoughts.update(reasoning);
-    this.reasoning.hidden = !reasoning;
+  private clocks(state: StreamState): void {
+    const now = performance.now();
+    this.header.live(state, now);
+    this.timeline.live(state, now);
+    this.room.hidden = this.timeline.node.hidden;
+    this.drawn?.();
   }
 
-  private drawTools(transcript: ISettled): void {
-    const calls = transcript.tool_calls ?? [];
-    this.tools.replaceChildren(
-      ...calls.map(call =>
-        element(
-          'div',
-          'ts-Tool',
-          `${call.name ?? '?'}(${call.arguments ?? ''})`
-        )
-      )
+  private drawSettled(transcript: ISettled): void {
+    this.node.dataset.state = transcript.outcome ?? 'unknown';
+    this.texts(answersOf(transcript), true);
+    this.header.settled(transcript, !!this.line && !this.inColumns);
+    const message = transcript.error?.message ?? '';
+    const note =
+      transcript.outcome === 'truncated'
+        ? transcript.about.diagnostics?.[0]
+        : '';
+    setText(this.problem, message || note || '');
+    this.problem.hidden = !this.problem.textContent;
+  }
+
+  private texts(answers: ISettledChoice[], over: boolean): void {
+    this.ensure(answers.length);
+    answers.forEach((answer, i) => {
+      const shown: IShown = {
+        text: textOf(answer.text) || textOf(answer.refusal),
+        reasoning: textOf(answer.reasoning),
+        tools: (answer.tool_calls ?? []).map(call => ({
+          name: call?.name ?? '?',
+          arguments: call?.arguments ?? ''
+        }))
+      };
+      const view = this.answers[i];
+      view.update(shown, over);
+      view.clock(this.thought(answer.index ?? 0, shown), over || !!shown.text);
+      this.head(i, answer.index ?? i, answer.finish_reason ?? null);
+    });
+  }
+
+  /** The first and last moment of what is shown of the reasoning of an answer. */
+  private thought(index: number, shown: IShown): [number, number] | null {
+    const strand = this.strands?.of(index, 'reasoning');
+    if (!strand?.pieces.length || !this.line || !shown.reasoning) {
+      return null;
+    }
+    const { at } = this.line;
+    let last = strand.ends.findIndex(end => end >= shown.reasoning.length);
+    last = last < 0 ? strand.pieces.length - 1 : last;
+    return [at[strand.pieces[0]], at[strand.pieces[last]]];
+  }
+
+  /** Keeps the answers as tall as they are while they are played again. */
+  private hold(on: boolean): void {
+    for (const { answer } of this.answers) {
+      const { style } = answer.node;
+      if (on && !style.minHeight) {
+        style.minHeight = `${answer.node.offsetHeight}px`;
+      } else if (!on) {
+        style.minHeight = '';
+      }
+    }
+  }
+
+  private tint(on: boolean): void {
+    this.tinted.forEach(each => {
+      each.dispose();
+      each.node.remove();
+    });
+    this.tinted = [];
+    const { transcript, line, strands } = this;
+    if (on && transcript && line && strands) {
+      answersOf(transcript).forEach((answer, i) => {
+        const index = answer.index ?? 0;
+        const channel = answer.text ? 'text' : 'refusal';
+        const tinted = new Tinted(
+          line,
+          strands.of(index, channel),
+          transcript.about.logprobs?.[i],
+          this.panel.readout,
+          text => this.say(text)
+        );
+        this.answers[i].answer.node.after(tinted.node);
+        this.tinted.push(tinted);
+      });
+    }
+    for (const { answer } of this.answers) {
+      answer.node.classList.toggle('ts-mod-behind', on);
+    }
+  }
+
+  /** Room for so many answers: one stands alone, several in columns. */
+  private ensure(count: number): void {
+    while (this.answers.length < count) {
+      this.open();
+    }
+    while (this.answers.length > Math.max(1, count)) {
+      const gone = this.answers.pop();
+      gone?.parts.forEach(part => part.remove());
+      gone?.dispose();
+    }
+    if (count > 1 && !this.columns.parentElement) {
+      this.problem.before(this.columns);
+    }
+    if (!this.columns.parentElement) {
+      return;
+    }
+    while (this.heads.length > this.answers.length) {
+      this.heads.pop()?.parentElement?.remove();
+    }
+    for (let i = this.heads.length; i < this.answers.length; i++) {
+      const column = element('div', 'ts-Choice');
+      const head = element('div', 'ts-ChoiceHead');
+      head.append(element('span', 'ts-Value'), ' ', element('span', 'ts-Name'));
+      column.append(head, ...this.answers[i].parts);
+      this.columns.append(column);
+      this.heads.push(head);
+    }
+  }
+
+  private open(): void {
+    const view = new ChoiceView(
+      text => this.say(text),
+      this.makeAnswer(),
+      this.makeAnswer()
     );
-    this.tools.hidden = calls.length === 0;
+    view.answer.format = this.format;
+    this.answers.push(view);
+    if (this.answers.length === 1) {
+      view.parts.forEach(part => this.problem.before(part));
+    }
+  }
+
+  /** How the answers are drawn: `--format`. */
+  private drawAs(format: unknown): void {
+    this.format = formatOf(format);
+    for (const { answer } of this.answers) {
+      answer.format = this.format;
+    }
+  }
+
+  private head(at: number, index: number, finish: string | null): void {
+    const head = this.heads[at];
+    if (head) {
+      setText(
+        head.firstElementChild as HTMLElement,
+        `${this.say('choice')} ${index + 1}`
+      );
+      setText(head.lastElementChild as HTMLElement, finish ?? '');
+    }
   }
 
   private name(model: string): void {
@@ -154,4 +352,24 @@ export class StreamView {
   private say(text: string): string {
     return this.trans ? this.trans.__(text) : text;
   }
+}
+
+/** The calls as far as their arguments had come, one after the other. */
+function callsUntil(calls: ICall[], come: string): ICall[] {
+  const shown: ICall[] = [];
+  let offset = 0;
+  for (const call of calls) {
+    const whole = textOf(call?.arguments);
+    if (offset >= come.length) {
+      break;
+    }
+    const part = come.slice(offset, offset + whole.length);
+    shown.push({ ...call, arguments: part });
+    offset += whole.length;
+  }
+  return shown;
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }

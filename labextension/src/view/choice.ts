@@ -1,0 +1,60 @@
+/** One answer: the reasoning folded above it with its own clock, the text, the tool calls. */
+import { duration } from '../format';
+import type { ITool } from '../state';
+import type { Answer } from './answer';
+import { element, setText } from './elements';
+import { Tools } from './tools';
+
+/** What an answer shows at a moment. */
+export interface IShown {
+  text: string;
+  reasoning: string;
+  tools: readonly Partial<ITool>[];
+}
+
+/** Draws one answer. Its parts are the caller's to place. */
+export class ChoiceView {
+  readonly reasoning = element('details', 'ts-Reasoning');
+  readonly tools: Tools;
+  readonly parts: HTMLElement[];
+  private summary = element('summary', '');
+
+  constructor(
+    private say: (text: string) => string,
+    readonly answer: Answer,
+    private thoughts: Answer
+  ) {
+    this.tools = new Tools(say('tool call'));
+    this.summary.textContent = say('Reasoning');
+    this.reasoning.append(this.summary, thoughts.node);
+    this.reasoning.hidden = true;
+    this.parts = [this.reasoning, answer.node, this.tools.node];
+  }
+
+  /** Shows what there is of it; nothing follows when it is `done`. An answer without text takes no room when there is something else to read. */
+  update(shown: IShown, done: boolean): void {
+    this.answer.update(shown.text, done);
+    this.thoughts.update(shown.reasoning, done || !!shown.text);
+    this.reasoning.hidden = !shown.reasoning;
+    this.tools.update(shown.tools);
+    this.answer.node.hidden = !shown.text && (done || shown.tools.length > 0);
+  }
+
+  /** The clock of the reasoning: its first and last moment in ms since the request, null when not known. */
+  clock(thought: [number, number] | null, over: boolean): void {
+    if (!thought) {
+      setText(this.summary, this.say('Reasoning'));
+      return;
+    }
+    const took = duration(thought[1] - thought[0]);
+    setText(
+      this.summary,
+      `${over ? this.say('Thought for') : this.say('thinking for')} ${took} · ${this.say('began after')} ${duration(thought[0])}`
+    );
+  }
+
+  dispose(): void {
+    this.answer.dispose();
+    this.thoughts.dispose();
+  }
+}

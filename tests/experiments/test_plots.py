@@ -1,0 +1,107 @@
+"""Pictures: drawn from what happened, honest axes, and a sentence where there is nothing to draw."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import tokenstream_magic as ts
+from tokenstream_magic.errors import BadRequest
+from tokenstream_magic.experiments import plots
+from tokenstream_magic.mock.script import Script, words
+
+SECRET = r"$\frac{1}{0}$ é 日本"
+
+
+@pytest.fixture
+def lab(mock):
+    mock.scripts |= {
+        "talks": Script(text="one two three four five six seven eight", first=0.02, gap=0.004, reasoning=words("well now")),
+        "fast": Script(text="one two three four", gap=0.001),
+    }
+    return {"base_url": mock.base_url, "protocol": "openai-chat", "max_retries": 0}
+
+
+def drawn(figure) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("RGB"))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_kind_is_drawn_in_light_and_dark(lab, theme):
+    transcript = ts.stream("hi", "talks", **lab)
+    result = ts.sweep("{x}", ["talks", "fast"], {"x": [1, SECRET], "temperature": [0, 1]}, repeat=2, **lab)
+    kinds = [(transcript, kind) for kind in ("timeline", "reading", "gaps")]
+    kinds += [(result, kind) for kind in ("distribution", "ecdf", "box", "heatmap", "gaps", "drift")]
+    for subject, kind in kinds:
+        picture = drawn(subject.plot(kind, theme=theme))
+        paper = np.asarray([int(plots.THEMES[theme].paper[i : i + 2], 16) for i in (1, 3, 5)])
+        assert (picture[0, -1] == paper).all(), kind
+        assert 0.01 < (np.abs(picture.astype(int) - paper).sum(axis=2) > 60).mean() < 0.8, kind  # something, and not a wall of ink
+
+
+def test_a_timeline_has_a_line_for_every_chunk(lab):
+    transcript = ts.stream("hi", "talks", **lab)
+    (axes,) = transcript.plot().axes
+    lines = sum(len(collection.get_segments()) for collection in axes.collections if hasattr(collection, "get_segments"))
+    assert lines == len(transcript.timeline)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["text", "reasoning"]
+    assert axes.get_xlim()[0] == 0 and "(ms)" in axes.get_xlabel()
+
+
+def test_a_reader_waits_for_a_slow_model_and_not_for_a_fast_one():
+    slow, waited = plots._read([1.0, 2.0, 3.0], [1, 2, 3], speed=4.0)
+    assert waited == pytest.approx(1.5) and slow[-1] == (3.25, 3.0)
+    _, none = plots._read([1.0, 1.1, 1.2], [5, 10, 15], speed=4.0)
+    assert none == 0
+
+
+def test_amounts_begin_at_zero_and_decades_are_logarithmic_and_say_so(lab, mock):
+    mock.scripts["glacial"] = Script(text="a b", first=0.5)
+    near = ts.sweep("{x}", ["talks"], {"x": [1]}, repeat=3, **lab).plot("box", figures=["e2e_ms"]).axes[0]
+    assert near.get_xscale() == "linear" and near.get_xlim()[0] == 0
+    far = ts.sweep("{x}", ["fast", "glacial"], {"x": [1]}, repeat=2, **lab).plot("box", figures=["ttft_ms"]).axes[0]
+    assert far.get_xscale() == "log" and "logarithmic" in far.get_xlabel()
+
+
+def test_a_heat_map_writes_the_medians(lab):
+    result = ts.sweep("{x}", ["talks"], {"x": [1, 2, 3], "temperature": [0, 1]}, repeat=1, **lab)
+    texts = [text.get_text() for text in result.plot("heatmap", figure="output_tokens").axes[0].texts]
+    assert texts == ["10"] * 6
+
+
+def test_what_cannot_be_drawn_is_said(lab):
+    failed = ts.stream("hi", "unauthorized", **lab)
+    with pytest.raises(BadRequest, match="Nothing arrived"):
+        failed.plot()
+    with pytest.raises(BadRequest, match="no plot 'pie'"):
+        failed.plot("pie")
+    with pytest.raises(BadRequest, match="no theme"):
+        failed.plot(theme="pink")
+    nothing = ts.sweep("{x}", ["unauthorized"], {"x": [1]}, **lab)
+    with pytest.raises(BadRequest, match="No run is complete"):
+        nothing.plot()
+    assert "image/png" not in nothing._repr_mimebundle_()[0]
+    with pytest.raises(BadRequest, match="two columns"):
+        ts.sweep("{x}", ["talks"], {"x": [1]}, **lab).plot("heatmap")
+
+
+def test_the_theme_follows_matplotlibs_own(lab):
+    transcript = ts.stream("hi", "talks", **lab)
+    with mpl.rc_context({"figure.facecolor": "black"}):
+        assert mpl.colors.to_hex(transcript.plot().get_facecolor()) == plots.THEMES["dark"].paper
+    assert transcript.plot()._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = (
+        "import sys, tokenstream_magic as ts; r = ts.sweep('{x}', ['mock/hello'], {'x': [1]}, no_log=True); repr(r);"
+        "print([m for m in ('matplotlib', 'pandas', 'numpy', 'distributed', 'dask') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout.strip() == "[]"

@@ -1,0 +1,103 @@
+"""No key reaches the database's files: not from the prompt, the answer, an error, a variable, an option, in batches or at the end."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+import tokenstream_magic as ts
+from tokenstream_magic import api
+from tokenstream_magic.mock.script import Script
+from tokenstream_magic.mock.server import MockServer
+from tokenstream_magic.prompt import build
+
+KEY = "sk-" + "canaryKEY42" * 4
+VALUE = "canary-value-of-the-lab"
+
+
+def on_disk() -> bytes:
+    folder = Path(os.environ["TOKENSTREAM_DATABASE"]).parent
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+def test_keys_in_prompt_answer_variables_and_options_are_masked(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", VALUE)
+    mock.scripts["leak"] = Script(
+        ("Your key is sk-can", "aryKEY42", "canaryKEY42canary", "KEY42canaryKEY42", " and ", "canary-va", "lue-of-the-lab", "!")
+    )
+    asked = build("Look: {secret}", {"secret": KEY}, f"Never say {VALUE}.")
+    sent = ts.stream(asked, "leak", base_url=mock.base_url, option={"user": VALUE}, tag="kept", note=f"note {KEY}")
+    assert sent.text == f"Your key is {KEY} and {VALUE}!"
+    assert any("masked" in note for note in sent.diagnostics)
+    found = ts.transcripts.get(sent.id)
+    assert found.text == "Your key is " + "*" * len(KEY) + " and " + "*" * len(VALUE) + "!"
+    assert [s.characters for s in found.timeline] == [s.characters for s in sent.timeline]
+    assert "masked" in found.diagnostics[-1]
+    assert b"canary" not in on_disk()
+    assert found.prompt == "Look: " + "*" * len(KEY)
+
+
+def test_a_key_that_comes_in_pieces_is_in_no_batch(mock: MockServer) -> None:
+    mock.scripts["drip"] = Script((*(f"{n} " for n in range(20)), *KEY, *(f" {n}" for n in range(2000))), gap=0.01)
+    run = api.start("Hi", "drip", base_url=mock.base_url)
+    store = ts.transcripts.open_store()
+    seen = 0
+    while len(run.transcript.timeline) < 120:
+        store.writer.flush()
+        data = on_disk()
+        assert b"canary" not in data
+        seen += b'"19 ' in data or b"19 " in data
+    run.stop()
+    run.wait()
+    store.writer.flush()
+    assert seen
+    assert b"canary" not in on_disk()
+    assert "*" * len(KEY) in store.get("last").text
+
+
+def test_an_error_that_repeats_the_key_is_masked(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", KEY)
+    ts.stream(f"{KEY}", "unauthorized", base_url=mock.base_url)
+    assert ts.transcripts.last().outcome == "failed"
+    assert b"canary" not in on_disk()
+
+
+def test_what_is_clean_is_kept_as_it_is(mock: MockServer) -> None:
+    sent = ts.stream("Hi", "hello", base_url=mock.base_url)
+    assert ts.transcripts.last() == sent
+    assert not any("masked" in note for note in sent.diagnostics)
+
+
+def test_deleting_removes_every_trace(mock: MockServer) -> None:
+    mock.scripts["rare"] = Script(("The word is xylocarp", "ical here."), reasoning=("Thinking of quizzacious",))
+    for n in range(40):
+        ts.stream(f"an ordinary question {n}", "hello", base_url=mock.base_url)
+    sent = ts.stream("What about floccinaucini?", "rare", base_url=mock.base_url)
+    for n in range(40):
+        ts.stream(f"an ordinary question {n}", "hello", base_url=mock.base_url)
+    ts.transcripts.open_store().writer.flush()
+    traces = (b"xylocarp", b"quizzacious", b"floccinaucini", sent.id.encode())
+    data = on_disk().lower()
+    assert all(trace.lower() in data for trace in traces)
+    assert ts.transcripts.search("floccinaucini")[0].id == sent.id
+    ts.transcripts.delete(sent.id)
+    data = on_disk().lower()
+    assert [trace for trace in traces if trace.lower() in data] == []
+    assert ts.transcripts.search("floccinaucini") == []
+    assert len(ts.transcripts.search("ordinary", limit=100)) == 80
+    with sqlite3.connect(os.environ["TOKENSTREAM_DATABASE"]) as connection:
+        connection.execute("INSERT INTO transcripts_words(transcripts_words) VALUES('integrity-check')")
+
+
+def test_a_running_transcript_is_not_deleted(mock: MockServer) -> None:
+    run = api.start("Hi", "endless", base_url=mock.base_url)
+    mock.wait_for(1)
+    with pytest.raises(ts.TokenstreamError, match="still streaming"):
+        ts.transcripts.delete("last")
+    run.stop()
+    run.wait()
+    ts.transcripts.delete("last")
+    assert ts.transcripts.recent() == []
