@@ -18,6 +18,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	sh scripts/chromium.sh
+	sh scripts/postgres.sh
 	$(BIN)/tokenstream pull
 	$(JLPM) test
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""Transcripts at rest: kept from the moment a run starts, found again by id.
+"""Transcripts at rest: kept from the moment a run starts, found again by id, words and filters.
 
 The functions here are the public face (``tokenstream_magic.transcripts.last()`` and so on); the database is opened
 on first use. They raise :class:`~tokenstream_magic.errors.StoreError` when it cannot be read, and
@@ -11,10 +11,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
     from tokenstream_magic.record import Transcript
+    from tokenstream_magic.transcripts.preferences import Standings
+    from tokenstream_magic.transcripts.statistics import Group
     from tokenstream_magic.transcripts.store import Store
 
-__all__ = ["get", "last", "open_store", "recent", "search"]
+__all__ = ["backup", "delete", "get", "last", "off", "on", "open_store", "recent", "search", "stats", "status", "to_pandas", "votes"]
+
+EVERY = 1 << 31
 
 
 def open_store() -> Store:
@@ -35,10 +43,60 @@ def last() -> Transcript:
 
 
 def recent(limit: int = 20, **filters: Any) -> Sequence[Transcript]:
-    """The newest transcripts, newest first; filters: ``model``, ``status``, ``query``, ``tag``."""
+    """The newest transcripts, newest first; filters: ``model query status tag since notebook cell conversation``."""
     return open_store().recent(limit, **filters)
 
 
-def search(text: str, limit: int = 20) -> Sequence[Transcript]:
-    """The newest transcripts whose prompt or answer contains ``text``."""
-    return open_store().recent(limit, query=text)
+def search(text: str, limit: int = 20, **filters: Any) -> Sequence[Transcript]:
+    """The newest transcripts with every word of ``text`` in prompt, answer or reasoning; ``"two words"`` between quotes are one."""
+    return open_store().recent(limit, query=text, **filters)
+
+
+def to_pandas(kind: str = "transcripts", *, limit: int | None = None, **filters: Any) -> pd.DataFrame:
+    """The transcripts as a DataFrame, newest first; ``kind`` ``"chunks"`` gives one row a chunk. Filters as for :func:`recent`."""
+    from tokenstream_magic.errors import BadRequest
+    from tokenstream_magic.transcripts import frames
+
+    if kind not in ("transcripts", "chunks"):
+        raise BadRequest(f"There is no frame {kind!r}.", "There are: transcripts, chunks.")
+    found = open_store().recent(EVERY if limit is None else limit, **filters)
+    return frames.chunks(found) if kind == "chunks" else frames.transcripts(found)
+
+
+def stats(by: Sequence[str] = ("model",)) -> list[Group]:
+    """How many, how they ended, p50 and p95 of TTFT and rate, by columns such as ``model`` and options such as ``temperature``."""
+    from tokenstream_magic.transcripts.statistics import groups
+
+    return groups(open_store(), by)
+
+
+def votes(**filters: Any) -> Standings:
+    """How often each model was preferred in comparisons: win rates with intervals, and strengths. Filters as for :func:`recent`."""
+    from tokenstream_magic.transcripts.preferences import VOTED, standings
+
+    return standings(found for found in open_store().recent(EVERY, tag=VOTED, brief=True, **filters) if VOTED in found.tags)
+
+
+def status() -> dict[str, Any]:
+    """Path, size, count, schema version, whether runs are kept, and what is not written yet."""
+    return open_store().status()
+
+
+def delete(id: str) -> Transcript:
+    """Removes a transcript for good and returns it."""
+    return open_store().delete(id)
+
+
+def backup(file: str | Path) -> Path:
+    """A whole copy in a new SQLite file."""
+    return open_store().backup(file)
+
+
+def on() -> None:
+    """Runs are kept from now on."""
+    open_store().turn(on=True)
+
+
+def off() -> None:
+    """Runs are kept no longer, in any kernel."""
+    open_store().turn(on=False)

@@ -1,27 +1,25 @@
-"""The tables, and a Transcript to and from a row. All of it plain data: no pickle, no code."""
+"""The tables of the present version. How older ones become these is in ``migrations/versions``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from datetime import datetime, timezone
-from typing import Any
+from dataclasses import fields
 
 import sqlalchemy as sa
 
-from tokenstream_magic.record import Choice, Transcript, Usage
+from tokenstream_magic.record import Usage
 from tokenstream_magic.timing.metrics import Timing
-from tokenstream_magic.timing.timeline import Timeline, unpack
 
-VERSION = 1
+VERSION = 2
+REVISION = "0002"
 
 metadata = sa.MetaData()
 
-_TIMING = [f.name for f in fields(Timing) if f.name != "server"]
+TIMING = [f.name for f in fields(Timing) if f.name != "server"]
+USAGE = [f.name for f in fields(Usage) if f.name != "source"]
 _WHOLE = {"chunks", "stalls"}
-_USAGE = [f.name for f in fields(Usage) if f.name != "source"]
 
 schema_version = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, nullable=False))
+alembic_version = sa.Table("alembic_version", metadata, sa.Column("version_num", sa.String(32), nullable=False, primary_key=True))
 
 transcripts = sa.Table(
     "transcripts",
@@ -48,12 +46,12 @@ transcripts = sa.Table(
     sa.Column("choices", sa.JSON),  # tool calls and finish reasons, and the texts of the second choice on
     sa.Column("finish_reason", sa.Text),
     sa.Column("error", sa.JSON),
-    *(sa.Column(name, sa.Integer) for name in _USAGE),
+    *(sa.Column(name, sa.BigInteger) for name in USAGE),
     sa.Column("usage_source", sa.String(16)),
-    *(sa.Column(name, sa.Integer if name in _WHOLE else sa.Float) for name in _TIMING),
+    *(sa.Column(name, sa.BigInteger if name in _WHOLE else sa.Float) for name in TIMING),
     sa.Column("server_timing", sa.JSON),
     sa.Column("timeline", sa.LargeBinary),
-    sa.Column("moments", sa.JSON),
+    sa.Column("moments", sa.JSON),  # of version 1, whose timelines have no stamps of their own
     sa.Column("diagnostics", sa.JSON),
     sa.Column("conversation_id", sa.Text),
     sa.Column("parent_id", sa.String(26)),
@@ -65,8 +63,18 @@ transcripts = sa.Table(
     sa.Column("request_id", sa.Text),
     sa.Column("system_fingerprint", sa.Text),
     sa.Column("package_version", sa.String(32)),
-    sa.Index("transcripts_by_model", "model", "id"),
-    sa.Index("transcripts_by_outcome", "outcome", "id"),
+    sa.Column("host", sa.Text),  # of a worker, and how much its wall clock was ahead of the one that asked
+    sa.Column("clock_offset_ms", sa.Float),
+    sa.Column("seq", sa.BigInteger),  # the order of arrival, which a clock that is set back does not change
+    sa.Index("transcripts_by_seq", "seq", unique=True),
+    sa.Index("transcripts_of_model", "model", "seq"),
+    sa.Index("transcripts_of_endpoint", "endpoint", "seq"),
+    sa.Index("transcripts_of_outcome", "outcome", "seq"),
+    sa.Index("transcripts_of_conversation", "conversation_id", "seq"),
+    sa.Index("transcripts_by_date", "created_at"),
+    sa.Index("transcripts_by_ending", "model", "outcome"),
+    sa.Index("transcripts_by_ttft", "model", "ttft_ms"),
+    sa.Index("transcripts_by_rate", "model", "decode_tokens_per_second"),
 )
 
 # what arrived since the row was written; folded into the row and removed when the run settles
@@ -79,94 +87,40 @@ batches = sa.Table(
     sa.Column("timeline", sa.LargeBinary, nullable=False),
 )
 
-_SAME = (
-    "id model resolved_model endpoint protocol prompt system messages options template variables outcome stop_cause error"
-    " diagnostics conversation_id parent_id notebook cell_id execution_count tags note request_id system_fingerprint"
-    " package_version"
-).split()
-_TEXTS = ("text", "reasoning", "refusal")
-_MOMENTS = "connected headers first_byte first_event finished usage ended stop_requested closed".split()
+# full-text search: SQLite's FTS5 beside the table, and an index of PostgreSQL's own
+WORDS = "transcripts_words"
+SEARCHED = ("prompt", "text", "reasoning")
+VECTOR_CHARACTERS = 60_000  # of each column: PostgreSQL refuses a vector of more than a megabyte
+_TEXT = " || ' ' || ".join(f"coalesce(substr({name}, 1, {VECTOR_CHARACTERS}), '')" for name in SEARCHED)
+# without punctuation: PostgreSQL's parser would take paths, addresses and numbers with a sign for words of their own
+VECTOR = f"to_tsvector('simple', regexp_replace({_TEXT}, '[^[:alnum:]]+', ' ', 'g'))"
+
+CREATE_SEARCH = {
+    "sqlite": (
+        (
+            f"CREATE VIRTUAL TABLE {WORDS} USING fts5({', '.join(SEARCHED)}, content='transcripts', content_rowid='seq',"
+            " tokenize='unicode61 remove_diacritics 2')"
+        ),
+    ),
+    "postgresql": (
+        "CREATE SEQUENCE transcripts_seq",
+        f"CREATE INDEX {WORDS} ON transcripts USING gin ({VECTOR})",
+    ),
+}
 
 
-def to_row(transcript: Transcript) -> dict[str, Any]:
-    """The columns of a transcript, without ``owner`` and ``updated_at``."""
-    row = {name: getattr(transcript, name) for name in _SAME}
-    timing, usage, timeline = transcript.timing, transcript.usage, transcript.timeline
-    row |= {name: getattr(timing, name) for name in _TIMING}
-    row |= {name: getattr(usage, name) for name in _USAGE}
-    row |= {
-        "created_at": transcript.created_at.astimezone(timezone.utc).isoformat(timespec="milliseconds"),
-        "text": transcript.text,
-        "reasoning": transcript.reasoning,
-        "refusal": transcript.refusal,
-        "finish_reason": transcript.finish_reason,
-        "choices": _choices(transcript.choices),
-        "usage_source": usage.source,
-        "server_timing": timing.server,
-        "timeline": timeline.pack(),
-        "moments": {**timeline.moments(), "reads": timeline.reads, "keep_alives": timeline.keep_alives},
-    }
-    return row
+def create(connection: sa.Connection) -> None:
+    """All of it in an empty database."""
+    metadata.create_all(connection)
+    for statement in CREATE_SEARCH.get(connection.dialect.name, ()):
+        connection.exec_driver_sql(statement)
+    connection.execute(schema_version.insert().values(version=VERSION))
+    connection.execute(alembic_version.insert().values(version_num=REVISION))
 
 
-def from_row(row: Mapping[str, Any]) -> Transcript:
-    """The transcript of a row."""
-    transcript = Transcript(**{name: row[name] for name in _SAME if row[name] is not None})
-    transcript.created_at = datetime.fromisoformat(row["created_at"])
-    transcript.usage = Usage(**{name: row[name] for name in _USAGE}, source=row["usage_source"])
-    timing = {name: row[name] for name in _TIMING}
-    timing["chunks"] = timing["chunks"] or 0
-    transcript.timing = Timing(**timing, server=row["server_timing"] or {})
-    transcript.timeline = _timeline(row["timeline"] or b"", row["moments"] or {})
-    texts: dict[str, Any] = {name: row[name] or "" for name in _TEXTS}
-    transcript.choices = [
-        Choice(**(choice | (texts if position == 0 else {}))) for position, choice in enumerate(row["choices"] or [])
-    ] or [Choice(**texts, finish_reason=row["finish_reason"])]
-    return transcript
-
-
-def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns that change when a run whose process died is found: its batches, and how it ended."""
-    texts: dict[tuple[str, int], list[str]] = {}
-    for batch in saved:
-        for channel, choice, text in batch["pieces"]:
-            texts.setdefault((channel, choice), []).append(text)
-    first = {channel: "".join(texts.get((channel, 0), ())) for channel in _TEXTS}
-    others = [
-        Choice(index, *("".join(texts.get((channel, index), ())) for channel in _TEXTS))  # type: ignore[arg-type]
-        for index in sorted({choice for _, choice in texts} - {0})
-    ]
-    packed = b"".join(batch["timeline"] for batch in saved)
-    note = "the kernel ended while this was streaming; the text is what had been saved"
-    return {
-        **first,
-        "choices": _choices([Choice(0), *others]),
-        "timeline": packed,
-        "chunks": len(_timeline(packed, {})),
-        "outcome": "truncated",
-        "stop_cause": "crash",
-        "diagnostics": [*(row["diagnostics"] or []), note],
-        "owner": None,
-    }
-
-
-def _choices(choices: list[Choice]) -> list[dict[str, Any]]:
-    """Choices as JSON; the texts of the first have columns of their own."""
-    kept = [asdict(choice) for choice in choices]
-    for name in _TEXTS:
-        if kept:
-            kept[0].pop(name)
-    return kept
-
-
-def _timeline(packed: bytes, moments: Mapping[str, Any]) -> Timeline:
-    try:
-        timeline = unpack(packed)
-    except ValueError:
-        timeline = Timeline(requested=0)
-    for name in _MOMENTS:
-        if moments.get(name) is not None:
-            setattr(timeline, name, int(moments[name] * 1e6))
-    timeline.reads = moments.get("reads", timeline.reads)
-    timeline.keep_alives = moments.get("keep_alives", 0)
-    return timeline
+def version_of(connection: sa.Connection) -> int | None:
+    """The version of a database; None when it is empty."""
+    if not sa.inspect(connection).has_table("schema_version"):
+        return None
+    version: int | None = connection.execute(sa.select(sa.func.max(schema_version.c.version))).scalar()
+    return version

@@ -2,19 +2,19 @@
 
 SQLite in the user's data directory (WAL, ``synchronous=FULL``, file 0600 in a directory 0700), or any SQLAlchemy URL
 in ``TOKENSTREAM_DATABASE``. Writing happens on a thread of its own: what streams is committed in batches every
-tenth of a second, so a killed kernel loses at most 250 ms of text, and a slow disk never delays a stream.
+tenth of a second, so a killed kernel loses at most 250 ms of text, and a slow disk never delays a stream. While a
+server is away, a spool beside it takes its place.
 """
 
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,16 +22,21 @@ from sqlalchemy.engine import make_url
 
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.transcripts import owners
-from tokenstream_magic.transcripts.schema import VERSION, batches, from_row, metadata, recovered, schema_version, transcripts
+from tokenstream_magic.redaction import Redactor
+from tokenstream_magic.transcripts import owners, switch
+from tokenstream_magic.transcripts.database import Database, make_private
+from tokenstream_magic.transcripts.finding import Filters, columns, newest
+from tokenstream_magic.transcripts.rows import from_row, put_many, redacted, remove, to_row
+from tokenstream_magic.transcripts.schema import VERSION, WORDS, transcripts, version_of
+from tokenstream_magic.transcripts.spool import Spool
 from tokenstream_magic.transcripts.writer import Writer
 
-log = logging.getLogger(__name__)
-
 RETRY_SECONDS = 30.0
+AT_ONCE = 500
 
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{1,26}")
-_LAST = re.compile(r"last(?:~(\d{1,9}))?")
+_LAST = re.compile(r"(?:last|latest)(?:~(\d{1,9}))?")
+_LENGTH = 26
 
 
 def default_url() -> str:
@@ -50,27 +55,47 @@ class Store:
     def __init__(self, url: str) -> None:
         try:
             self.url = make_url(url)
-            self._engine = _engine(self.url)
+            self.database = Database(self.url, ours=not os.environ.get("TOKENSTREAM_DATABASE"))
         except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
-            raise StoreError(f"The database address cannot be used: {one_line(error)}.", "Check TOKENSTREAM_DATABASE.") from None
-        try:
-            self._prepare()
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            self._engine.dispose()
-            raise _store_error(self.url, error) from None
-        self.writer = Writer(self._engine)
+            missing = isinstance(error, ImportError) and "postgresql" in url
+            hint = 'Install its driver: pip install "tokenstream-magic[postgres]".' if missing else "Check TOKENSTREAM_DATABASE."
+            raise StoreError(f"The database address cannot be used: {one_line(error)}.", hint) from None
+        self.spool = None if self.database.is_sqlite else Spool(self.url)
+        if self.database.is_sqlite:
+            try:
+                self.database.prepare()
+            except (sa.exc.SQLAlchemyError, OSError) as error:
+                if not (isinstance(error, sa.exc.OperationalError) and "locked" in str(error)):
+                    self.database.dispose()
+                    raise self.database.error(error) from None
+        # a database that is locked for long, and a server, are made ready on the writer's thread: no stream waits for them
+        self._writer = Writer(self.database, self.spool)
+
+    @property
+    def writer(self) -> Writer:
+        """The sink that keeps runs. Raises StoreError when none can be kept here, or none shall."""
+        if self.database.read_only is not None:
+            raise StoreError(self.database.read_only)
+        if not switch.is_on(self.database):
+            raise StoreError("Transcripts are switched off.", "%transcripts on keeps them again.")
+        return self._writer
 
     @property
     def path(self) -> str:
         """Where the transcripts are, without a password."""
-        return self.url.database or "" if self.url.drivername.startswith("sqlite") else self.url.render_as_string(hide_password=True)
+        return self.database.name
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine of the database as it is now."""
+        return self.database.engine
 
     def get(self, id: str) -> Transcript:
         """The transcript with this id, unique prefix, ``last`` or ``last~N``. Raises BadRequest when there is none."""
-        self.writer.flush()
+        self._writer.flush()
         position = _LAST.fullmatch(id.strip())
         if position:
-            query = sa.select(transcripts).order_by(transcripts.c.id.desc()).limit(1).offset(int(position[1] or 0))
+            query = sa.select(transcripts).order_by(transcripts.c.seq.desc()).limit(1).offset(int(position[1] or 0))
             rows = self._read(query)
             if not rows:
                 raise BadRequest("There are not that many transcripts.", "%transcripts lists them.")
@@ -78,72 +103,185 @@ class Store:
         prefix = id.strip().upper()
         if not _ULID.fullmatch(prefix):
             raise BadRequest(f"{id!r} is no transcript id.", "%transcripts lists them; last is the newest.")
-        query = sa.select(transcripts).where(transcripts.c.id.startswith(prefix, autoescape=True)).limit(2)
+        query = sa.select(transcripts).where(transcripts.c.id.between(prefix, prefix.ljust(_LENGTH, "Z"))).limit(2)
         rows = self._read(query)
         if len(rows) == 1:
             return from_row(rows[0])
         problem = f"{id!r} is the start of several transcript ids" if rows else f"There is no transcript {id!r}"
         raise BadRequest(f"{problem}.", "%transcripts lists them.")
 
-    def recent(
-        self, limit: int = 20, *, model: str | None = None, status: str | None = None, query: str | None = None, tag: str | None = None
-    ) -> Sequence[Transcript]:
-        """The newest transcripts first. ``query`` is looked for in prompts and answers, whatever its case."""
-        self.writer.flush()
-        select = sa.select(transcripts).order_by(transcripts.c.id.desc()).limit(max(0, limit))
-        if model:
-            wanted = transcripts.c.model == model
-            select = select.where(wanted | transcripts.c.model.startswith(model + "/", autoescape=True))
-        if status:
-            select = select.where(transcripts.c.outcome == status)
-        if query:
-            found = [c.icontains(query, autoescape=True) for c in (transcripts.c.text, transcripts.c.prompt, transcripts.c.reasoning)]
-            select = select.where(sa.or_(*found))
-        if tag:
-            select = select.where(sa.cast(transcripts.c.tags, sa.Text).contains(f'"{tag}"', autoescape=True))
-        return [from_row(row) for row in self._read(select)]
+    def recent(self, limit: int = 20, *, brief: bool = False, **filters: Any) -> Sequence[Transcript]:
+        """The newest transcripts first; ``filters`` are those of :class:`~tokenstream_magic.transcripts.finding.Filters`.
+
+        ``brief`` is for a list: texts are cut, messages, options and the timeline left out.
+        """
+        return [from_row(row) for row in self.rows(limit, Filters(**filters), brief=brief)]
+
+    def rows(self, limit: int, filters: Filters, *, brief: bool = False) -> Sequence[Mapping[str, Any]]:
+        """The rows of :meth:`recent`."""
+        self._writer.flush()
+        found: dict[int, Mapping[str, Any]] = {}
+        for query in newest(filters, limit, self.database.engine.dialect.name, chosen=columns(brief=brief)):
+            found.update((row["seq"], row) for row in self._read(query))
+        return [found[seq] for seq in sorted(found, reverse=True)[: max(0, limit)]]
+
+    def each(self) -> Iterator[Transcript]:
+        """Every transcript, oldest first, a few in memory at a time."""
+        self._writer.flush()
+        after = -1
+        while rows := self._read(sa.select(transcripts).where(transcripts.c.seq > after).order_by(transcripts.c.seq).limit(AT_ONCE)):
+            after = rows[-1]["seq"]
+            yield from map(from_row, rows)
+
+    def add_many(self, found: Iterable[Transcript]) -> int:
+        """Keeps transcripts that have ended, in one transaction; those whose ids are there already are left out. How many were new."""
+        fresh = {transcript.id: transcript for transcript in found}
+        redactor, kept = Redactor(), 0
+        try:
+            with self.database.writing() as connection:
+                ids = list(fresh)
+                for start in range(0, len(ids), AT_ONCE):
+                    part = ids[start : start + AT_ONCE]
+                    there = set(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(part))).scalars())
+                    rows = [redacted(to_row(fresh[id]), redactor) for id in part if id not in there]
+                    if rows:
+                        put_many(connection, rows, time())
+                    kept += len(rows)
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise self.database.error(error) from None
+        return kept
+
+    def retag(self, tags: Mapping[str, Sequence[str]]) -> None:
+        """Gives transcripts that have ended other tags, by their ids, in one transaction. Raises StoreError."""
+        self._writer.flush()
+        redactor = Redactor()
+        try:
+            with self.database.writing() as connection:
+                for id, new in tags.items():
+                    connection.execute(transcripts.update().where(transcripts.c.id == id).values(tags=redactor.data(list(new))))
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise self.database.error(error) from None
+
+    def query(self, query: sa.Executable) -> Sequence[Any]:
+        """The rows of a query of our own, after everything so far is written."""
+        self._writer.flush()
+        return self._read(query)
 
     def count(self) -> int:
         """How many transcripts there are."""
-        self.writer.flush()
+        self._writer.flush()
         return int(self._read(sa.select(sa.func.count().label("n")).select_from(transcripts))[0]["n"])
+
+    def delete(self, id: str) -> Transcript:
+        """Removes a transcript for good: nothing of it stays in the database's files. Returns what was removed."""
+        gone = self.get(id)
+        if gone.outcome == "running":
+            row = self._read(sa.select(transcripts.c.owner, transcripts.c.updated_at).where(transcripts.c.id == gone.id))[0]
+            if owners.is_alive(row["owner"], row["updated_at"]):
+                raise BadRequest(f"{gone.id} is still streaming.", f"Stop it first: %stream stop {gone.id}.")
+        try:
+            for database in filter(None, (self.database, self.spool.database if self.spool and self.spool.has_any else None)):
+                with database.writing() as connection:
+                    remove(connection, gone.id)
+                    if database.is_sqlite:  # deleted words stay in the index until its parts are merged
+                        connection.exec_driver_sql(f"INSERT INTO {WORDS} ({WORDS}) VALUES ('optimize')")  # noqa: S608 - our own name
+                _truncate(database)
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise self.database.error(error) from None
+        return gone
+
+    def backup(self, file: str | Path) -> Path:
+        """A whole copy in a new SQLite file, 0600. Raises BadRequest when there is something of that name."""
+        target = Path(file).expanduser()
+        if target.exists() or target.is_symlink():
+            raise BadRequest(f"{target} is there already.", "Name another file.")
+        if not target.parent.is_dir():
+            raise BadRequest(f"There is no directory {target.parent}.")
+        self._writer.flush()
+        growing = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            if self.database.file is not None:
+                from tokenstream_magic.transcripts.copying import copy_file
+
+                copy_file(self.database.file, growing)
+            else:
+                self._copy_rows(growing)
+            os.link(growing, target)  # atomic, and never over a file that came there meanwhile
+        except FileExistsError:
+            raise BadRequest(f"{target} is there already.", "Name another file.") from None
+        except (sa.exc.SQLAlchemyError, OSError, ValueError) as error:
+            raise StoreError(f"The backup could not be written: {one_line(error)}.", "Name a file in a directory of yours.") from None
+        finally:
+            for ending in ("", "-wal", "-shm"):
+                Path(f"{growing}{ending}").unlink(missing_ok=True)
+        return target
+
+    def status(self) -> dict[str, Any]:
+        """Where, how large, how many, which version, whether new runs are kept and what is not written yet."""
+        size: int | None = None
+        if self.database.file is not None:
+            found = [Path(f"{self.database.file}{ending}") for ending in ("", "-wal")]
+            size = sum(file.stat().st_size for file in found if file.exists())
+        else:
+            size = int(self._read(sa.text("SELECT pg_database_size(current_database()) AS n"))[0]["n"])
+        with self.database.reading() as connection:
+            version = version_of(connection)
+        return {
+            "path": self.path,
+            "size": size,
+            "transcripts": self.count(),
+            "version": version or VERSION,
+            "on": switch.is_on(self.database),
+            "read_only": self.database.read_only,
+            "unsaved": self._writer.unsaved,
+            "problem": self._writer.problem,
+        }
+
+    def turn(self, *, on: bool) -> None:
+        """Keeps runs from now on, or no longer."""
+        switch.turn(self.database, on=on)
 
     def close(self) -> None:
         """Writes what is left and lets go of the database."""
-        self.writer.close()
-        self._engine.dispose()
+        self._writer.close()
+        self.database.dispose()
+        if self.spool is not None:
+            self.spool.database.dispose()
 
-    def _read(self, query: sa.Select[Any]) -> Sequence[Any]:
+    def _read(self, query: sa.Executable) -> Sequence[Any]:
+        """Rows; of the spool while the server is away."""
         try:
-            with self._engine.connect().execution_options(writes=False) as connection:
-                return connection.execute(query).mappings().all()
-        except sa.exc.SQLAlchemyError as error:
-            raise _store_error(self.url, error) from None
+            return self.database.read(query)
+        except StoreError:
+            if self.spool is None or not self.spool.has_any:
+                raise
+            return self.spool.database.read(query)
 
-    def _prepare(self) -> None:
-        with self._engine.begin() as connection:
-            metadata.create_all(connection)
-            version = connection.execute(sa.select(schema_version.c.version)).scalar()
-            if version is None:
-                connection.execute(schema_version.insert().values(version=VERSION))
-            elif version > VERSION:
-                raise StoreError(
-                    f"{self.path} was written by a newer version of tokenstream-magic.",
-                    "Upgrade: pip install -U tokenstream-magic.",
-                )
-            self._recover(connection)
+    def _copy_rows(self, growing: Path) -> None:
+        make_private(growing)
+        copy = Database(sa.URL.create("sqlite", database=str(growing)))
+        copy.prepare()
+        part: list[dict[str, Any]] = []
+        with copy.writing() as connection:
+            for transcript in self.each():
+                part.append(to_row(transcript))
+                if len(part) == AT_ONCE:
+                    put_many(connection, part, time())
+                    part = []
+            if part:
+                put_many(connection, part, time())
+        _truncate(copy)
+        copy.dispose()
 
-    def _recover(self, connection: sa.Connection) -> None:
-        """Finds runs whose process died and writes down what they had saved."""
-        running = sa.select(transcripts).where(transcripts.c.outcome == "running").with_for_update()
-        for row in connection.execute(running).mappings().all():
-            if owners.is_alive(row["owner"], row["updated_at"]):
-                continue
-            of_run = batches.c.transcript_id == row["id"]
-            saved = connection.execute(sa.select(batches).where(of_run).order_by(batches.c.number)).mappings().all()
-            changes = recovered(dict(row), [dict(batch) for batch in saved])
-            connection.execute(transcripts.update().where(transcripts.c.id == row["id"]).values(**changes))
-            connection.execute(batches.delete().where(of_run))
+
+def _truncate(database: Database) -> None:
+    """Empties the write-ahead log into the file; a reader in the middle of something is waited for."""
+    if database.is_sqlite:
+        with database.reading() as connection:
+            raw = connection.connection.driver_connection
+            connection.rollback()
+            if raw is not None:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 _lock = threading.Lock()
@@ -177,45 +315,3 @@ def _close_all() -> None:
     if _owner == os.getpid():
         for store in _open.values():
             store.close()
-
-
-def _engine(url: sa.URL) -> sa.Engine:
-    if not url.drivername.startswith("sqlite"):
-        return sa.create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": 5} if url.drivername.startswith("postgresql") else {}
-        )
-    if url.database and url.database != ":memory:":
-        _make_private(Path(url.database))
-    # the driver's own transactions off: ours begin where SQLAlchemy says, so that BEGIN IMMEDIATE is possible
-    engine = sa.create_engine(url, connect_args={"timeout": 10, "isolation_level": None})
-    sa.event.listen(engine, "connect", _pragmas)
-    sa.event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _pragmas(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", "trusted_schema=OFF"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")
-
-
-def _make_private(path: Path) -> None:
-    """An empty file 0600 in a directory 0700, made before SQLite could make it readable for others."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError as error:
-        raise StoreError(f"Transcripts cannot be kept in {path}: {error.strerror}.", "Set TOKENSTREAM_DATABASE to another place.") from None
-
-
-def _store_error(url: sa.URL, error: Exception) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    reason = one_line(getattr(error, "orig", None) or error)
-    place = url.database or url.render_as_string(hide_password=True)
-    return StoreError(f"Transcripts in {place} cannot be read: {reason}.", "Set TOKENSTREAM_DATABASE to another place.")

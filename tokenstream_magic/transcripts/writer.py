@@ -2,61 +2,87 @@
 
 A run's pieces are gathered without a lock held over I/O and committed together, all runs in one transaction, at
 most a tenth of a second after they arrived. A database that fails is reported once and tried again; the stream and
-what is shown of it never wait.
+what is shown of it never wait. Keys are masked before anything is written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from tokenstream_magic.errors import one_line
+from tokenstream_magic import catalog
+from tokenstream_magic.errors import TokenstreamError
+from tokenstream_magic.redaction import Passage, Redactor, advance
 from tokenstream_magic.run import Run
 from tokenstream_magic.transcripts import owners
-from tokenstream_magic.transcripts.schema import batches, to_row, transcripts
+from tokenstream_magic.transcripts.database import PASSING, Database, is_damaged, reason
+from tokenstream_magic.transcripts.rows import TEXTS, put, redacted, to_row
+from tokenstream_magic.transcripts.schema import batches, transcripts
+from tokenstream_magic.transcripts.spool import Spool
 
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 
+_Key = tuple[str, int]
+
 
 class _Pending:
-    """What one run still has to have written."""
+    """One run and how much of it is written, and where."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.row: dict[str, Any] | None = to_row(run.transcript)
-        self.inserted = False
-        self.number = 0
-        self.pieces: list[list[Any]] = []
-        self.events_written = 0
+        self.redactor = Redactor(_secrets(run))
+        self.new = True
+        self.pieces: list[tuple[str, int, str]] = []
         self.final: dict[str, Any] | None = None
+        self.home: Database | None = None  # where its row is, and when that became the file it is
+        self.generation = 0
+        self.number = 0
+        self.written = 0
+        self.events = 0
+        self.passages: dict[_Key, Passage] = {}
         self.touched = time.monotonic()
+
+    def whole(self, texts: Mapping[_Key, str], events: int) -> dict[str, Any]:
+        """A row with all of this run so far in it, for a place that knows nothing of it yet."""
+        row = to_row(self.run.transcript)
+        row |= {name: texts.get((name, 0), "") for name in TEXTS}
+        others = sorted({choice for _, choice in texts} - {0})
+        row["choices"] = [{"index": 0}, *({"index": n, **{name: texts.get((name, n), "") for name in TEXTS}} for n in others)]
+        row |= {"outcome": "running", "timeline": self.run.transcript.timeline.encode(events)}
+        return redacted(row, self.redactor)
 
 
 @dataclass(slots=True)
 class _Work:
-    """What of one run goes into the next transaction."""
+    """What of one run goes into the next transaction, and what is true of it once that is committed."""
 
     pending: _Pending
-    pieces: list[list[Any]]
+    upto: int
     final: dict[str, Any] | None
     events: int = 0
+    batch: bool = False
+    passages: dict[_Key, Passage] = field(default_factory=dict)
 
 
 class Writer:
     """A sink for every run that is kept."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, database: Database, spool: Spool | None = None) -> None:
         self.problem: str | None = None
-        self._engine = engine
+        self._database = database
+        self._spool = spool
+        self._away_until = 0.0
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._runs: dict[str, _Pending] = {}
@@ -83,26 +109,46 @@ class Writer:
 
     def content(self, run: Run, channel: str, text: str, choice: int) -> None:
         """A piece of text; written with the next batch."""
-        with self._lock:
-            pending = self._runs.get(run.id)
-            if pending is not None:
-                pending.pieces.append([channel, choice, text])
-                self._wake()
+        pending = self._runs.get(run.id)
+        if pending is not None:
+            pending.pieces.append((channel, choice, text))
+            if not self._dirty:  # else the writer will look anyway: it says so before it looks
+                with self._lock:
+                    self._wake()
 
     def end(self, run: Run) -> None:
-        """The final transcript takes the place of its batches."""
-        final = to_row(run.transcript)
+        """The final transcript takes the place of its batches. What the reader should know of its keeping is added to it."""
+        pending = self._runs.get(run.id)
+        if pending is None:
+            return
+        before, pending.redactor.masked = pending.redactor.masked, 0
+        final = redacted(to_row(run.transcript), pending.redactor)
+        masked = pending.redactor.masked
+        if masked or before:
+            note = f"{max(masked, 1)} x masked in the saved transcript: text that looks like a key, or is one in use"
+            run.transcript.diagnostics.append(note)
+            final["diagnostics"] = [*final["diagnostics"], note]
+        if self.problem is not None:
+            run.transcript.diagnostics.append(f"not saved yet ({self.problem}); it is kept in memory and tried again")
         with self._lock:
-            pending = self._runs.get(run.id)
-            if pending is not None:
-                pending.final = final
-                self._wake(urgent=True)
+            pending.final = final
+            self._wake(urgent=True)
 
     # any thread
 
+    @property
+    def unsaved(self) -> int:
+        """How many runs have something that is not written yet."""
+        with self._lock:
+            return sum(p.new or p.final is not None or p.written < len(p.pieces) for p in self._runs.values())
+
     def flush(self, timeout: float = 5.0) -> None:
         """Waits until all that was told so far is written, or could not be; not for what comes meanwhile."""
+        if threading.current_thread() is self._thread or not self._thread.is_alive():
+            return
         with self._lock:
+            if not self._runs:  # a run is forgotten only once all of it is committed
+                return
             self._wake(urgent=True)
             asked = self._asked
             self._written.wait_for(lambda: self._seen_to >= asked, timeout)
@@ -125,13 +171,16 @@ class Writer:
     def _serve(self) -> None:
         while True:
             with self._lock:
-                self._changed.wait_for(lambda: self._dirty or self._closing, timeout=owners.HEARTBEAT)
+                waiting = self._spool is not None and self._spool.has_any
+                self._changed.wait_for(lambda: self._dirty or self._closing, timeout=RETRY_SECONDS if waiting else owners.HEARTBEAT)
                 if self._dirty and not self._urgent and not self._closing:
                     self._changed.wait_for(lambda: self._urgent or self._closing, timeout=BATCH_SECONDS)
-                work, asked = self._take(), self._asked
                 self._dirty = self._urgent = False
+                work, asked = self._take(), self._asked
                 closing = self._closing
             failed = self._write(work) if work else False
+            if self._spool is not None and time.monotonic() >= self._away_until:
+                self._forward()
             with self._lock:
                 self._seen_to = asked
                 self._written.notify_all()
@@ -141,83 +190,176 @@ class Writer:
                     self._changed.wait(timeout=RETRY_SECONDS)
                     self._dirty = True
 
+    def _take(self) -> list[_Work]:
+        quiet = time.monotonic() - owners.HEARTBEAT
+        return [
+            _Work(pending, len(pending.pieces), pending.final)
+            for pending in self._runs.values()
+            if pending.new or pending.written < len(pending.pieces) or pending.final is not None or pending.touched < quiet
+        ]
+
     def _write(self, work: list[_Work]) -> bool:
         """Writes what there is, all together or else run by run; True when some of it has to be tried again."""
-        if self._commit(work) is None:
-            self._written_now(work)
-            return False
         failed = False
-        for one in work:
-            error = self._commit([one])
-            if error is None:
-                self._written_now([one])
-            elif isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, OSError)):
-                self._put_back(one, error)
-                failed = True
-            else:  # this run cannot be written at all: it must not keep the others from it
-                log.error("the transcript %s cannot be saved: %s", one.pending.run.id, one_line(getattr(error, "orig", None) or error))
-                with self._lock:
-                    self._runs.pop(one.pending.run.id, None)
+        for home in {id(home): home for home in map(self._home, work)}.values():
+            mine = [one for one in work if self._home(one) is home]
+            failed = self._write_to(home, mine) or failed
         if not failed:
             self.problem = None
         return failed
 
-    def _take(self) -> list[_Work]:
-        quiet = time.monotonic() - owners.HEARTBEAT
-        work = []
-        for pending in self._runs.values():
-            if pending.row is not None or pending.pieces or pending.final is not None or pending.touched < quiet:
-                work.append(_Work(pending, pending.pieces, pending.final))
-                pending.pieces = []
-        return work
+    def _write_to(self, home: Database, work: list[_Work]) -> bool:
+        error = self._commit(home, work)
+        if error is not None and home.is_passing_read_only(error):
+            home.dispose()
+            error = self._commit(home, work)
+        if error is not None and is_damaged(error, home):
+            damage = error
+            error = self._attempt(lambda: home.set_aside(damage)) or self._commit(home, work)
+        if error is None:
+            self._written_now(home, work)
+            return False
+        if self._spool is not None and home is self._database and isinstance(error, PASSING):
+            self._go_away(error)
+            return self._write_to(self._spool.database, work)
+        failed = False
+        for one in work:
+            error = self._commit(home, [one])
+            if error is None:
+                self._written_now(home, [one])
+            elif isinstance(error, PASSING):
+                self._tell(error)
+                failed = True
+            else:  # this run cannot be written at all: it must not keep the others from it
+                log.error("the transcript %s cannot be saved: %s", one.pending.run.id, reason(error, home.url))
+                one.pending.run.transcript.diagnostics.append(f"not saved: {reason(error, home.url)}")
+                self._forget(one.pending)
+        return failed
 
-    def _commit(self, work: list[_Work]) -> Exception | None:
+    def _home(self, work: _Work) -> Database:
+        """Where a run is written: where it is already, else the database, or the spool while that is away."""
+        away = self._spool is not None and time.monotonic() < self._away_until
+        if self._spool is not None and (away or work.pending.home is self._spool.database):
+            return self._spool.database
+        return self._database
+
+    def _commit(self, home: Database, work: list[_Work]) -> Exception | None:
         """Writes the work in one transaction; what went wrong, if anything did. Writing it twice does no harm."""
         stamp = time.time()
-        try:
-            with self._engine.begin() as connection:
+
+        def write() -> None:
+            with home.writing() as connection:
                 for one in work:
-                    self._write_one(connection, one, stamp)
+                    self._write_one(connection, home, one, stamp)
+
+        return self._attempt(write)
+
+    @staticmethod
+    def _attempt(what: Callable[[], object]) -> Exception | None:
+        try:
+            what()
         except Exception as error:  # whatever a driver raises: the stream goes on
             return error
         return None
 
-    def _write_one(self, connection: sa.Connection, work: _Work, stamp: float) -> None:
+    def _write_one(self, connection: sa.Connection, home: Database, work: _Work, stamp: float) -> None:
         pending, id = work.pending, work.pending.run.id
         of_run = transcripts.c.id == id
-        row = work.final or pending.row
-        if not pending.inserted and row is not None:
-            connection.execute(transcripts.delete().where(of_run))
-            owner = None if work.final else owners.this_process()
-            connection.execute(transcripts.insert().values(**row, owner=owner, updated_at=stamp))
-        elif work.final is not None:
-            connection.execute(transcripts.update().where(of_run).values(**work.final, owner=None, updated_at=stamp))
-        else:
-            connection.execute(transcripts.update().where(of_run).values(updated_at=stamp))
+        work.passages, work.batch = dict(pending.passages), False
         if work.final is not None:
+            put(connection, work.final, None, stamp)
             connection.execute(batches.delete().where(batches.c.transcript_id == id))
-        elif work.pieces:
+            return
+        known = pending.home is home and pending.generation == home.generation
+        if known and connection.execute(transcripts.update().where(of_run).values(updated_at=stamp)).rowcount == 0:
+            known = False  # somebody deleted it, or the file is another one
+        if not known:
+            work.events = len(pending.run.transcript.timeline)
+            put(connection, pending.whole(self._grow(work, 0), work.events), owners.this_process(), stamp)
+            connection.execute(batches.delete().where(batches.c.transcript_id == id))
+            return
+        if work.upto > pending.written:
             timeline = pending.run.transcript.timeline
             work.events = len(timeline)
-            key = {"transcript_id": id, "number": pending.number}
+            pieces = [[channel, choice, text] for (channel, choice), text in self._grow(work, pending.written).items()]
             connection.execute(batches.delete().where(batches.c.transcript_id == id, batches.c.number == pending.number))
-            packed = timeline.pack(pending.events_written, work.events)
-            connection.execute(batches.insert().values(**key, pieces=work.pieces, timeline=packed))
+            packed = timeline.pack(pending.events, work.events)
+            connection.execute(batches.insert().values(transcript_id=id, number=pending.number, pieces=pieces, timeline=packed))
+            work.batch = True
 
-    def _written_now(self, work: list[_Work]) -> None:
+    @staticmethod
+    def _grow(work: _Work, start: int) -> dict[_Key, str]:
+        """The text from piece number ``start`` on, of each channel and choice, as far as it can be written."""
+        pending = work.pending
+        if start == 0:
+            work.passages = {}
+        texts: dict[_Key, list[str]] = {}
+        for channel, choice, text in pending.pieces[start : work.upto]:
+            texts.setdefault((channel, choice), []).append(text)
+        safe: dict[_Key, str] = {}
+        for key, several in texts.items():
+            grown = advance(pending.redactor, work.passages.get(key, Passage()), "".join(several))
+            work.passages[key] = grown.passage
+            safe[key] = grown.text
+        return safe
+
+    def _written_now(self, home: Database, work: list[_Work]) -> None:
         for one in work:
             pending = one.pending
-            pending.inserted, pending.row, pending.touched = True, None, time.monotonic()
-            if one.pieces and one.final is None:
-                pending.number += 1
-                pending.events_written = one.events
+            pending.home, pending.generation, pending.new, pending.touched = home, home.generation, False, time.monotonic()
+            pending.passages, pending.number = one.passages, pending.number + one.batch
+            if one.upto > pending.written or one.events:
+                pending.written, pending.events = one.upto, one.events
             if one.final is not None:
-                with self._lock:
-                    self._runs.pop(pending.run.id, None)
+                self._forget(pending)
+            elif self._spool is not None and home is self._spool.database:
+                self._spool.has_any = True
+        if self._spool is not None and home is self._spool.database:
+            self._spool.has_any = True
 
-    def _put_back(self, work: _Work, error: Exception) -> None:
-        if self.problem is None:
-            self.problem = one_line(getattr(error, "orig", None) or error)
-            log.warning("transcripts are not being saved: %s", self.problem)
+    def _forget(self, pending: _Pending) -> None:
         with self._lock:
-            work.pending.pieces = work.pieces + work.pending.pieces
+            self._runs.pop(pending.run.id, None)
+
+    def _tell(self, error: Exception) -> None:
+        if self.problem is None:
+            self.problem = reason(error, self._database.url)
+            log.warning("transcripts are not being saved: %s", self.problem)
+
+    # the spool
+
+    def _go_away(self, error: Exception) -> None:
+        assert self._spool is not None
+        if not self._away_until:
+            log.warning(
+                "%s cannot be reached (%s); transcripts are kept in %s and brought there later.",
+                self._database.name,
+                reason(error, self._database.url),
+                self._spool.database.name,
+            )
+        self._away_until = time.monotonic() + RETRY_SECONDS
+
+    def _forward(self) -> None:
+        assert self._spool is not None
+        if not self._spool.has_any:
+            self._away_until = 0.0
+            return
+        error = self._attempt(lambda: self._spool.forward(self._database))  # type: ignore[union-attr]
+        if error is None:
+            self._away_until = 0.0
+        elif isinstance(error, PASSING):
+            self._go_away(error)
+        else:
+            log.error(
+                "transcripts in %s cannot be brought to the database: %s", self._spool.database.name, reason(error, self._database.url)
+            )
+            self._away_until = time.monotonic() + 10 * RETRY_SECONDS
+
+
+def _secrets(run: Run) -> list[str]:
+    """The keys in use: that of the run, and what stands in the variables that endpoints name."""
+    key = run.plan.endpoint.key
+    found = [key.reveal()] if key is not None else []
+    with contextlib.suppress(TokenstreamError):  # a broken configuration is told by what asks for a model
+        found += filter(None, (os.environ.get(endpoint.api_key_env or "") for endpoint in catalog.endpoints().values()))
+    return found

@@ -1,0 +1,17 @@
+"""What alembic runs when it is called by hand; the store itself uses :func:`~tokenstream_magic.transcripts.migrations.migrate`."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from tokenstream_magic.transcripts.schema import metadata
+from tokenstream_magic.transcripts.store import default_url
+
+if not context.is_offline_mode():
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(default_url())
+    with engine.connect() as connection:
+        context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+        with context.begin_transaction():
+            context.run_migrations()

@@ -1,0 +1,195 @@
+"""A Transcript to and from a row. All of it plain data: no pickle, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import datetime, timezone
+from typing import Any
+
+import sqlalchemy as sa
+
+from tokenstream_magic.record import Choice, Transcript, Usage
+from tokenstream_magic.redaction import Redactor
+from tokenstream_magic.timing.metrics import Timing
+from tokenstream_magic.timing.timeline import Timeline, decode
+from tokenstream_magic.transcripts.schema import SEARCHED, TIMING, USAGE, WORDS, batches, transcripts
+
+SAME = (
+    "id model resolved_model endpoint protocol prompt system messages options template variables outcome stop_cause error"
+    " diagnostics conversation_id parent_id notebook cell_id execution_count tags note request_id system_fingerprint"
+    " package_version host clock_offset_ms"
+).split()
+TEXTS = ("text", "reasoning", "refusal")
+_MOMENTS = "connected headers first_byte first_event finished usage ended stop_requested closed".split()
+_CHOICE = {f.name for f in fields(Choice)}
+_OPEN = {"id", "created_at", "outcome", "timeline", *TIMING, *USAGE}  # nothing a key could be in
+_LARGEST = (1 << 63) - 1
+CRASHED = "the kernel ended while this was streaming; the text is what had been saved"
+
+
+def to_row(transcript: Transcript) -> dict[str, Any]:
+    """The columns of a transcript, without ``owner``, ``updated_at`` and ``seq``."""
+    row = {name: getattr(transcript, name) for name in SAME}
+    timing, usage = transcript.timing, transcript.usage
+    row |= {name: getattr(timing, name) for name in TIMING}
+    row |= {name: _bounded(getattr(usage, name)) for name in USAGE}
+    row |= {
+        "created_at": transcript.created_at.astimezone(timezone.utc).isoformat(timespec="microseconds"),
+        "text": transcript.text,
+        "reasoning": transcript.reasoning,
+        "refusal": transcript.refusal,
+        "finish_reason": transcript.finish_reason,
+        "choices": _choices(transcript.choices),
+        "usage_source": usage.source,
+        "server_timing": timing.server,
+        "timeline": transcript.timeline.encode(),
+        "moments": None,
+    }
+    return row
+
+
+def redacted(row: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """The row with every key in it masked."""
+    return {name: redactor.data(value) if value and name not in _OPEN else value for name, value in row.items()}
+
+
+def from_row(row: Mapping[str, Any]) -> Transcript:
+    """The transcript of a row."""
+    transcript = Transcript(**{name: row[name] for name in SAME if row[name] is not None})
+    transcript.created_at = datetime.fromisoformat(row["created_at"])
+    transcript.usage = Usage(**{name: row[name] for name in USAGE}, source=row["usage_source"])
+    timing = {name: row[name] for name in TIMING}
+    timing["chunks"] = timing["chunks"] or 0
+    transcript.timing = Timing(**timing, server=row["server_timing"] or {})
+    transcript.timeline = timeline_of(row)
+    texts: dict[str, Any] = {name: row[name] or "" for name in TEXTS}
+    transcript.choices = [
+        Choice(**({k: v for k, v in choice.items() if k in _CHOICE} | (texts if position == 0 else {})))
+        for position, choice in enumerate(row["choices"] or [])
+    ]
+    if not transcript.choices and (any(texts.values()) or row["finish_reason"]):
+        transcript.choices = [Choice(**texts, finish_reason=row["finish_reason"])]
+    return transcript
+
+
+def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The columns that change when a run whose process died is found: its batches, and how it ended."""
+    texts: dict[tuple[str, int], list[str]] = {}
+    for name in TEXTS:
+        if row[name]:
+            texts[name, 0] = [row[name]]
+    for position, choice in enumerate(row["choices"] or []):
+        for name in TEXTS if position else ():
+            texts.setdefault((name, choice["index"]), []).append(choice.get(name, ""))
+    for batch in saved:
+        for channel, number, text in batch["pieces"]:
+            texts.setdefault((channel, number), []).append(text)
+    first = {channel: "".join(texts.get((channel, 0), ())) for channel in TEXTS}
+    others = [
+        Choice(index, *("".join(texts.get((channel, index), ())) for channel in TEXTS))  # type: ignore[arg-type]
+        for index in sorted({number for _, number in texts} - {0})
+    ]
+    timeline = timeline_of(row)
+    for batch in saved:
+        timeline.extend(batch["timeline"])
+    return {
+        **first,
+        "choices": _choices([Choice(0), *others]),
+        "timeline": timeline.encode(),
+        "moments": None,
+        "chunks": len(timeline),
+        "outcome": "truncated",
+        "stop_cause": "crash",
+        "diagnostics": [*(row["diagnostics"] or []), CRASHED],
+        "owner": None,
+    }
+
+
+def put(connection: sa.Connection, row: Mapping[str, Any], owner: Mapping[str, Any] | None, updated_at: float) -> None:
+    """Writes a row, in the place of the one with its id if there is one. A settled row can be searched from then on."""
+    values = {**row, "owner": owner, "updated_at": updated_at}
+    of_run = transcripts.c.id == row["id"]
+    old = connection.execute(sa.select(transcripts.c.seq, transcripts.c.outcome).where(of_run)).first()
+    if old is None:
+        (seq,) = _places(connection)
+        connection.execute(transcripts.insert().values(**values, seq=seq))
+    else:
+        seq = old.seq
+        if old.outcome != "running":
+            unindex(connection, row["id"])
+        connection.execute(transcripts.update().where(of_run).values(**values))
+    if row["outcome"] != "running":
+        index(connection, [{"seq": seq, **{name: row[name] for name in SEARCHED}}])
+
+
+def put_many(connection: sa.Connection, rows: list[dict[str, Any]], updated_at: float) -> None:
+    """Writes settled rows whose ids are not there yet, many at once."""
+    places = _places(connection, len(rows))
+    values = [{**row, "owner": None, "updated_at": updated_at, "seq": seq} for row, seq in zip(rows, places, strict=True)]
+    connection.execute(transcripts.insert(), values)
+    index(connection, [{"seq": row["seq"], **{name: row[name] for name in SEARCHED}} for row in values])
+
+
+def remove(connection: sa.Connection, id: str) -> None:
+    """Takes a row, what can be searched of it, and its batches away."""
+    unindex(connection, id)
+    connection.execute(batches.delete().where(batches.c.transcript_id == id))
+    connection.execute(transcripts.delete().where(transcripts.c.id == id))
+
+
+def index(connection: sa.Connection, found: list[dict[str, Any]]) -> None:
+    """Makes texts searchable; PostgreSQL does so by itself."""
+    if connection.dialect.name == "sqlite" and found:
+        names = ", ".join(SEARCHED)
+        places = ", ".join(f":{name}" for name in SEARCHED)
+        connection.execute(sa.text(f"INSERT INTO {WORDS} (rowid, {names}) VALUES (:seq, {places})"), found)  # noqa: S608 - our own names
+
+
+def unindex(connection: sa.Connection, id: str) -> None:
+    """The opposite of :func:`index`, for a row that is still there."""
+    if connection.dialect.name == "sqlite":
+        names = ", ".join(SEARCHED)
+        statement = (
+            f"INSERT INTO {WORDS} ({WORDS}, rowid, {names}) SELECT 'delete', seq, {names} FROM transcripts"  # noqa: S608 - our own names
+            " WHERE id = :id AND outcome != 'running'"
+        )
+        connection.execute(sa.text(statement), {"id": id})
+
+
+def timeline_of(row: Mapping[str, Any]) -> Timeline:
+    """The timeline of a row of any version; an empty one when it is damaged."""
+    try:
+        timeline = decode(row["timeline"] or b"")
+    except ValueError:
+        timeline = Timeline(requested=0)
+    moments = row["moments"]
+    if moments:
+        for name in _MOMENTS:
+            if moments.get(name) is not None:
+                setattr(timeline, name, int(moments[name] * 1e6))
+        timeline.reads = moments.get("reads", timeline.reads)
+        timeline.keep_alives = moments.get("keep_alives", 0)
+    return timeline
+
+
+def _places(connection: sa.Connection, count: int = 1) -> list[int]:
+    """The next places in the order of arrival."""
+    if connection.dialect.name == "postgresql":
+        numbers = connection.execute(sa.text("SELECT nextval('transcripts_seq') FROM generate_series(1, :n)"), {"n": count})
+        return [int(number) for number in numbers.scalars()]
+    first = int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(transcripts.c.seq), 0) + 1)).scalar_one())
+    return list(range(first, first + count))
+
+
+def _bounded(number: int | None) -> int | None:
+    return number if number is None or -_LARGEST <= number <= _LARGEST else None
+
+
+def _choices(choices: list[Choice]) -> list[dict[str, Any]]:
+    """Choices as JSON; the texts of the first have columns of their own."""
+    kept = [asdict(choice) for choice in choices]
+    for name in TEXTS:
+        if kept:
+            kept[0].pop(name)
+    return kept

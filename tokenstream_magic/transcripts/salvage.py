@@ -1,0 +1,67 @@
+"""What can still be read of a damaged database, row by row."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from tokenstream_magic.transcripts.rows import from_row, put, to_row
+from tokenstream_magic.transcripts.schema import transcripts
+
+if TYPE_CHECKING:
+    from tokenstream_magic.transcripts.database import Database
+
+MISSES = 2000  # damaged rows in a row before the rest is given up
+SECONDS = 20.0
+
+_JSON = {column.name for column in transcripts.c if isinstance(column.type, sa.JSON)}
+
+
+def salvage(damaged: Path, into: Database) -> int:
+    """Copies the rows of ``damaged`` that can be read into ``into``; how many there were."""
+    saved, position, misses = 0, 0, 0
+    until = time.monotonic() + SECONDS
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_opened(damaged)) as source:
+        while misses < MISSES and time.monotonic() < until:
+            try:
+                row = source.execute(
+                    "SELECT rowid AS place, * FROM transcripts WHERE rowid > ? ORDER BY rowid LIMIT 1", (position,)
+                ).fetchone()
+            except (sqlite3.Error, UnicodeDecodeError):
+                misses, position = misses + 1, position + 1
+                continue
+            if row is None:
+                break
+            misses, position = 0, row["place"]
+            saved += _copy(row, into)
+    return saved
+
+
+def _opened(damaged: Path) -> sqlite3.Connection:
+    source = sqlite3.connect(f"file:{quote(str(damaged.absolute()))}?mode=ro", uri=True)
+    source.row_factory = sqlite3.Row
+    source.execute("PRAGMA trusted_schema=OFF")
+    source.execute("PRAGMA writable_schema=ON")  # nothing is written: it lets SQLite read a file that is too short
+    return source
+
+
+def _copy(row: sqlite3.Row, into: Database) -> bool:
+    names = set(row.keys())
+    try:
+        values: dict[str, Any] = {c.name: row[c.name] if c.name in names else None for c in transcripts.c}
+        values |= {name: json.loads(values[name]) for name in _JSON if values[name] is not None}
+        transcript = from_row(values)
+        if transcript.outcome == "running":
+            transcript.outcome, transcript.stop_cause = "truncated", "crash"
+        with into.engine.begin() as connection:
+            put(connection, to_row(transcript), None, time.time())
+    except Exception:  # a row that is whole for SQLite may hold anything
+        return False
+    return True

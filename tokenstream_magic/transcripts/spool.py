@@ -1,0 +1,48 @@
+"""The spool: transcripts kept in SQLite while a database server is away, and brought to it once, when it is back.
+
+A row is removed here only after the server has committed it, and is known there by its id: however often this is
+interrupted, it arrives once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import sqlalchemy as sa
+
+from tokenstream_magic.transcripts.database import Database
+from tokenstream_magic.transcripts.rows import from_row, put, remove, to_row
+from tokenstream_magic.transcripts.schema import batches, transcripts
+
+AT_ONCE = 200
+
+
+class Spool:
+    """The local file that stands in for one server."""
+
+    def __init__(self, server: sa.URL) -> None:
+        from platformdirs import user_data_path
+
+        address = server.set(password=None).render_as_string(hide_password=False)
+        name = f"spool-{hashlib.sha256(address.encode()).hexdigest()[:12]}.db"
+        file = user_data_path("tokenstream-magic", appauthor=False) / name
+        self.has_any = file.exists()
+        self.database = Database(sa.URL.create("sqlite", database=str(file)), ours=True)
+
+    def forward(self, server: Database) -> int:
+        """Brings the settled transcripts to the server; how many. Raises what the server raises."""
+        settled = sa.select(transcripts).where(transcripts.c.outcome != "running").order_by(transcripts.c.seq).limit(AT_ONCE)
+        brought = 0
+        server.read(sa.select(sa.literal(1)))  # raises while it is away
+        while rows := self.database.read(settled):
+            with server.writing() as connection:
+                for row in rows:
+                    put(connection, to_row(from_row(row)), None, time.time())
+                    connection.execute(batches.delete().where(batches.c.transcript_id == row["id"]))
+            with self.database.writing() as connection:
+                for row in rows:
+                    remove(connection, row["id"])
+            brought += len(rows)
+        self.has_any = bool(self.database.read(sa.select(transcripts.c.id).limit(1)))
+        return brought
