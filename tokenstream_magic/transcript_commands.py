@@ -81,17 +81,14 @@ def _show(words: Sequence[str], prog: str) -> None:
 
 def _diagnose(words: Sequence[str], prog: str) -> Any:
     from tokenstream_magic import transcripts
-    from tokenstream_magic.timing.diagnosis import diagnose
+    from tokenstream_magic.timing.diagnosis import diagnose, usual
 
     as_json = "--json" in words
     found = _one([word for word in words if word != "--json"], prog, "diagnose")
-    usual = None
-    if found.outcome == "stopped":
-        # what the same prompt took when nobody stopped it; a list cuts prompts, so whole transcripts are looked at
-        others = transcripts.recent(_COMPARED, model=found.model, status="complete")
-        counts = sorted(t.usage.output_tokens for t in others if t.prompt == found.prompt and t.usage.output_tokens is not None)
-        usual = counts[len(counts) // 2] if counts else None
-    diagnosis = diagnose(found, usual_tokens=usual)
+    others = []
+    if found.outcome == "stopped":  # what the same prompt took when nobody stopped it; a brief list would cut the prompts
+        others = [t for t in transcripts.recent(_COMPARED, model=found.model, status="complete") if t.prompt == found.prompt]
+    diagnosis = diagnose(found, usual=usual(others))
     if as_json:
         import json
 

@@ -1,0 +1,240 @@
+"""What keeping costs and how fast it is found again, beside what peers do, on the same rows in the same run.
+
+Peers: one JSON column in a plain SQLite table without indexes, a table as llm's log_to_db makes it (indexed by nothing
+but its id, searched with its own FTS5), and a JSON file a run. ``--rows 1000000`` for the large one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import sqlite3
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from time import perf_counter
+
+os.environ["TOKENSTREAM_DATABASE"] = str(Path(tempfile.mkdtemp(prefix="ts-bench-")) / "transcripts.db")
+
+from tokenstream_magic.record import Choice, Transcript
+from tokenstream_magic.timing.metrics import measure
+from tokenstream_magic.timing.timeline import Timeline
+from tokenstream_magic.transcripts.store import Store, default_url
+
+VOCABULARY = [
+    f"{a}{b}{c}" for a in ("ka", "lo", "mi", "ner", "tas", "vo") for b in ("ra", "sen", "tu", "wi", "ze") for c in ("d", "m", "l", "")
+]
+MODELS = [f"openai/model-{n}" for n in range(8)]
+FILES = 2000
+
+
+def generated(count: int, seed: int = 1) -> Iterator[Transcript]:
+    chance = random.Random(seed)
+    start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    for n in range(count):
+        t = Transcript(model=chance.choice(MODELS), endpoint="openai", protocol="openai-chat", created_at=start + timedelta(seconds=n))
+        words = [*chance.choices(VOCABULARY, k=110), f"rare{n % 5000}"]
+        t.prompt = " ".join(words[:25])
+        t.choices = [Choice(0, " ".join(words[25:]), finish_reason="stop")]
+        t.messages = [{"role": "user", "content": t.prompt}]
+        t.timeline = trace(chance, 12)
+        t.usage.output_tokens = 12
+        t.timing = measure(t.timeline, 12)
+        t.outcome = "complete" if n % 10 else "stopped"
+        yield t
+
+
+def trace(chance: random.Random, events: int) -> Timeline:
+    """As measured: gaps of 12 ms with some spread, one to seven characters, now and then two chunks in one read."""
+    made, at, read = Timeline(requested=0, connected=1_000_000, headers=180_000_000, first_byte=200_000_000), 200_000_000, 0
+    for _ in range(events):
+        if chance.random() > 0.1:
+            at, read = at + max(200_000, int(chance.gauss(12e6, 4e6))), read + 1
+        made.add(at, 0, chance.choice((1, 2, 3, 4, 4, 5, 6, 7)), read)
+    made.reads, made.closed, made.ended, made.finished = read, at + 900_000, at + 300_000, at
+    return made
+
+
+def timed(what: Callable[[], object], times: int = 7) -> float:
+    """Milliseconds, the median of several."""
+    took = []
+    for _ in range(times):
+        started = perf_counter()
+        what()
+        took.append((perf_counter() - started) * 1e3)
+    return statistics.median(took)
+
+
+def row(name: str, ours: float | str, *peers: float | str) -> None:
+    cells = [cell if isinstance(cell, str) else f"{cell:,.3f}" for cell in (ours, *peers)]
+    print(f"{name:<44}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+
+
+class Peers:
+    """The same rows as others keep them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "files"
+        self.folder.mkdir()
+        self.plain = sqlite3.connect(folder / "plain.db")
+        self.plain.execute("CREATE TABLE log (id TEXT, json TEXT)")
+        self.llm = sqlite3.connect(folder / "llm.db")
+        self.llm.executescript(
+            "CREATE TABLE responses (id TEXT PRIMARY KEY, model TEXT, prompt TEXT, response TEXT, response_json TEXT, datetime_utc TEXT);"
+            "CREATE VIRTUAL TABLE responses_fts USING fts5(prompt, response, content='responses');"
+            "CREATE TRIGGER ai AFTER INSERT ON responses BEGIN"
+            " INSERT INTO responses_fts (rowid, prompt, response) VALUES (new.rowid, new.prompt, new.response); END;"
+        )
+        self.files = 0
+
+    def add(self, part: list[Transcript]) -> tuple[float, float, float]:
+        documents = [(t.id, json.dumps(as_json(t))) for t in part]
+        took = []
+        started = perf_counter()
+        with self.plain:
+            self.plain.executemany("INSERT INTO log VALUES (?, ?)", documents)
+        took.append(perf_counter() - started)
+        started = perf_counter()
+        with self.llm:
+            self.llm.executemany(
+                "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?)",
+                [(t.id, t.model, t.prompt, t.text, d, str(t.created_at)) for t, (_, d) in zip(part, documents, strict=True)],
+            )
+        took.append(perf_counter() - started)
+        started = perf_counter()
+        if self.files < FILES:
+            for id, document in documents:
+                (self.folder / f"{id}.json").write_text(document)
+            self.files += len(documents)
+        took.append(perf_counter() - started)
+        return took[0], took[1], took[2]
+
+
+def as_json(t: Transcript) -> dict[str, object]:
+    plain = {name: getattr(t, name) for name in ("id", "model", "endpoint", "prompt", "text", "outcome", "options", "messages")}
+    return plain | {"created_at": t.created_at.isoformat(), "timing": asdict(t.timing), "timeline": t.timeline.as_dict()}
+
+
+def columns_of_timelines() -> None:
+    chance = random.Random(7)
+    for events in (50, 500, 5000):
+        made = [trace(chance, events) for _ in range(20)]
+        ours = sum(len(t.encode()) for t in made) / (20 * events)
+        documents = sum(len(json.dumps(t.as_dict())) for t in made) / (20 * events)
+        row(f"timeline of {events} events, bytes an event", ours, documents, "not kept")
+
+
+def live(store: Store) -> None:
+    from tokenstream_magic import api
+    from tokenstream_magic.mock.script import Script
+    from tokenstream_magic.mock.server import MockServer
+
+    pieces = tuple(f"{n} " for n in range(3000))
+    took: list[float] = []
+    appends: list[float] = []
+    commit, content = store._writer._commit, store._writer.content
+
+    def measured(*arguments):
+        started = perf_counter()
+        error = commit(*arguments)
+        took.append((perf_counter() - started) * 1e3)
+        return error
+
+    def appended(*arguments):
+        started = perf_counter()
+        content(*arguments)
+        appends.append((perf_counter() - started) * 1e6)
+
+    store._writer._commit, store._writer.content = measured, appended
+    with MockServer() as mock:
+        mock.scripts["long"] = Script(pieces, gap=0.001)
+        run = api.start("Hi", "long", base_url=mock.base_url, sinks=[store._writer], no_log=True)
+        run.wait()
+        store._writer.flush()
+    store._writer._commit, store._writer.content = commit, content
+    batches = sorted(took[1:-1])
+    naive = []
+    with tempfile.TemporaryDirectory() as folder:
+        peer = sqlite3.connect(Path(folder) / "t.db")
+        peer.execute("PRAGMA journal_mode=WAL"), peer.execute("PRAGMA synchronous=FULL")
+        peer.execute("CREATE TABLE log (piece TEXT)")
+        for piece in pieces[:500]:
+            started = perf_counter()
+            with peer:
+                peer.execute("INSERT INTO log VALUES (?)", (piece,))
+            naive.append((perf_counter() - started) * 1e6)
+    row("token append on the stream thread, us, median", statistics.median(appends), f"{statistics.median(naive):,.1f} (1)")
+    row("live commit of a batch off it, ms, p95", batches[int(len(batches) * 0.95)])
+    row("disk time a token, us", sum(took) * 1e3 / len(pieces), f"{statistics.median(naive):,.1f} (1)")
+
+
+def main() -> None:  # noqa: PLR0915 - a row of the table a statement
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=100_000)
+    count = parser.parse_args().rows
+    store = Store(default_url())
+    folder = Path(default_url().removeprefix("sqlite:///")).parent
+    peers = Peers(folder)
+    row(f"{count:,} transcripts", "tokenstream", "plain JSON rows", "as llm logs", "a file each")
+    columns_of_timelines()
+    live(store)
+    step, spent, first = 5000, [0.0, 0.0, 0.0, 0.0], 0.0
+    ids: list[str] = []
+    source = generated(count)
+    single: list[float] = []
+    while part := [t for _, t in zip(range(step), source, strict=False)]:
+        started = perf_counter()
+        store.add_many(part)
+        last = perf_counter() - started
+        first = first or last
+        spent[0] += last
+        for n, took in enumerate(peers.add(part), start=1):
+            spent[n] += took
+        ids += [t.id for t in part]
+    for t in generated(40, seed=9):
+        started = perf_counter()
+        store.add_many([t])
+        single.append((perf_counter() - started) * 1e3)
+    filed = max(1, peers.files)
+    row("bulk import, rows/s", count / spent[0], count / spent[1], count / spent[2], filed / max(spent[3], 1e-9))
+    row("bulk import, last part over first, time", last / first)
+    row("one insert into the full database, ms", statistics.median(single))
+    size = [sum(f.stat().st_size for f in folder.glob(f"{name}*")) / count for name in ("transcripts.db", "plain.db", "llm.db")]
+    row("bytes a row", *size)
+    store.close()
+    row("open, ms", timed(lambda: Store(default_url()).close(), 3))
+    store = Store(default_url())
+    some = random.Random(3).sample(ids, 200)
+    plain, llm = peers.plain, peers.llm
+    raw = store.database
+    import sqlalchemy as sa
+
+    from tokenstream_magic.transcripts.schema import transcripts
+
+    def by_id() -> None:
+        for id in some:
+            raw.read(sa.select(transcripts).where(transcripts.c.id == id))
+
+    row("by id, ms", timed(lambda: [store.get(id) for id in some]) / 200, timed(lambda: plain.execute("SELECT json FROM log WHERE id = ?", (some[0],)).fetchall(), 3), timed(lambda: [llm.execute("SELECT * FROM responses WHERE id = ?", (id,)).fetchall() for id in some]) / 200)  # fmt: skip
+    row("by id without the flush, ms", timed(by_id) / 200)
+    row("list of the last 50 of a model, ms", timed(lambda: store.recent(50, model=MODELS[3], brief=True)), timed(lambda: plain.execute("SELECT json FROM log WHERE json_extract(json, '$.model') = ? ORDER BY id DESC LIMIT 50", (MODELS[3],)).fetchall(), 3), timed(lambda: llm.execute("SELECT * FROM responses WHERE model = ? ORDER BY id DESC LIMIT 50", (MODELS[3],)).fetchall(), 3))  # fmt: skip
+    word = "rare1234"
+    row("first page of a rare word, ms", timed(lambda: store.recent(20, query=word, brief=True)), timed(lambda: plain.execute("SELECT json FROM log WHERE json LIKE ? ORDER BY id DESC LIMIT 20", (f"%{word}%",)).fetchall(), 3), timed(lambda: llm.execute("SELECT r.* FROM responses r JOIN responses_fts f ON f.rowid = r.rowid WHERE responses_fts MATCH ? ORDER BY r.id DESC LIMIT 20", (word,)).fetchall(), 3))  # fmt: skip
+    word = VOCABULARY[5]
+    row("first page of a common word, ms", timed(lambda: store.recent(20, query=word, brief=True)), timed(lambda: plain.execute("SELECT json FROM log WHERE json LIKE ? ORDER BY id DESC LIMIT 20", (f"%{word}%",)).fetchall(), 3), timed(lambda: llm.execute("SELECT r.* FROM responses r JOIN responses_fts f ON f.rowid = r.rowid WHERE responses_fts MATCH ? ORDER BY r.id DESC LIMIT 20", (word,)).fetchall(), 3))  # fmt: skip
+    from tokenstream_magic.transcripts.statistics import groups
+
+    row("p50 and p95 of TTFT and rate by model, ms", timed(lambda: groups(store), 3), timed(lambda: plain.execute("SELECT json_extract(json, '$.model'), json_extract(json, '$.timing.ttft_ms') FROM log ORDER BY 1, 2").fetchall(), 1))  # fmt: skip
+    print("(1) one commit a token, on the thread that streams")
+    print(f"memory of this process at its most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    store.close()
+
+
+if __name__ == "__main__":
+    main()
