@@ -22,7 +22,7 @@ from tokenstream_magic.errors import BadRequest, KeyRefused, StoreError, Tokenst
 from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.plan import Plan
 from tokenstream_magic.prompt import Prompt
-from tokenstream_magic.record import Transcript
+from tokenstream_magic.record import FORMATS, Transcript
 from tokenstream_magic.rounds import Prepared
 from tokenstream_magic.run import Run, Sink
 from tokenstream_magic.starters import STARTERS
@@ -110,7 +110,7 @@ async def aanswer(prepared: Prepared, started: Callable[[Run], None] = lambda _:
         prepared, run = more, begin(more, view=view)
         conversations.started(run.transcript)
         started(run)
-        await finished(run)
+        await finished(run, view)
         view.settle(run)
         more = await rounds.afollowing(prepared, run.transcript)
     return run.transcript
@@ -130,13 +130,15 @@ def blocked(run: Run, view: views.View) -> None:
     view.settle(run)
 
 
-async def finished(run: Run) -> Transcript:
-    """Waits for a run. A cancellation, which is how an interrupt arrives in an awaited cell, stops the run."""
+async def finished(run: Run, view: views.View | None = None) -> Transcript:
+    """Waits for a run, and looks after its view meanwhile. A cancellation, which is how an interrupt arrives in an awaited cell, stops the run."""
     ended = asyncio.wrap_future(run.future)
     while not ended.done():
         try:
             # in short steps: the kernel's SIGINT handler schedules the cancellation without waking a loop that sleeps
             await asyncio.wait({ended}, timeout=WAKE_SECONDS)
+            if view is not None:
+                view.tick(awaited=True)
         except asyncio.CancelledError:
             run.stop("interrupt")
     return run.transcript
@@ -199,7 +201,7 @@ def begin(prepared: Prepared, *, view: views.View | None = None, sinks: Sequence
     plan = prepared.plan
     transcript = describe(plan, prepared.prompt)
     transcript.tags, transcript.note = list(prepared.tags), prepared.note
-    transcript.parent_id = prepared.parent_id
+    transcript.parent_id, transcript.format = prepared.parent_id, prepared.format
     transcript.conversation_id = prepared.conversation_id or (transcript.id if prepared.tools else None)
     attachments.remember(prepared.prompt.messages)
     kept = None if prepared.no_log else keeper()
@@ -235,6 +237,7 @@ def ask(
     no_log: bool = False,
     tag: str | Sequence[str] = (),
     note: str | None = None,
+    format: str | None = None,
     option: Mapping[str, Any] | None = None,
     base_url: str | None = None,
     protocol: str | None = None,
@@ -275,6 +278,9 @@ def ask(
     kept = {name: options.pop(name, None) for name in ("schema", "json", "tool")}
     schema = kept["schema"] if schema is None else schema
     json, tool = json or bool(kept["json"]), kept["tool"] if tool is None else tool
+    structured = json or schema is not None
+    if format not in (None, *FORMATS):
+        raise BadRequest(f"There is no format {format!r}.", f"Known: {', '.join(FORMATS)}.")
     defined = _tools(tool, run_tools)
     options |= _structure(endpoint.protocol, schema, json, options)
     if defined or (past is not None and past.tools):
@@ -310,12 +316,13 @@ def ask(
         note=note,
         conversation_id=past.conversation_id if past is not None else None,
         parent_id=past.parent.id if past is not None and past.parent is not None else None,
+        format=format or ("json" if structured else None),
     )
 
 
 def request_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the flags that say what is sent; the others say what is kept of it."""
-    return {name: value for name, value in flags.items() if name not in ("no_log", "tag", "note")}
+    return {name: value for name, value in flags.items() if name not in ("no_log", "tag", "note", "format")}
 
 
 def bound(flags: Mapping[str, Any], namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from tokenstream_magic.errors import BadRequest, KeyRefused
+from tokenstream_magic.record import FORMATS
 
 EXAMPLE = """Example:
 
@@ -111,6 +112,8 @@ def stream_parser(prog: str = CELL) -> Parser:
         add("--warmup", type=int, metavar="N", help="ask each model N times before, without counting")
         add("--resume", metavar="ID|last", help="go on with a sweep: what it finished is not repeated")
         add("--blind", action="store_true", help="several models: hide which is which until %%stream vote A|B|tie")
+    if in_cell:
+        add("-f", "--format", choices=FORMATS, metavar="FORMAT", help=f"how the answer is drawn: {', '.join(FORMATS)}")
     add("-n", "--no-log", action="store_true", help="do not keep this run")
     add("--tag", action="append", default=[], help="a tag to find the transcript by")
     add("--note", help="a note kept with the transcript")

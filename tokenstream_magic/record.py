@@ -16,6 +16,8 @@ from tokenstream_magic.wire.events import Outcome
 if TYPE_CHECKING:
     from tokenstream_magic.timing.diagnosis import Diagnosis
 
+FORMATS = ("markdown", "text", "json", "code")
+
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -100,6 +102,8 @@ class Transcript:
     package_version: str | None = None
     host: str | None = None
     clock_offset_ms: float | None = None
+    format: str | None = field(default=None, repr=False, compare=False)
+    """How the answer is drawn: ``markdown`` (None too), ``text``, ``json`` or ``code``. A wish about the view, not a fact: the store leaves it out."""
     growing: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
     """While the outcome is ``running``: what has arrived so far on a channel."""
 

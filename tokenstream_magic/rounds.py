@@ -39,6 +39,7 @@ class Prepared:
     conversation_id: str | None = None
     parent_id: str | None = None
     rounds_left: int = MOST_ROUNDS
+    format: str | None = None
 
 
 class Checked(Quiet):

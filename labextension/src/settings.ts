@@ -26,6 +26,7 @@ export async function loadSettings(
         settings[name] = value;
       }
     }
+    document.body.classList.toggle('ts-withoutTimeline', !settings.timeline);
     settingsChanged.emit();
   };
   loaded.changed.connect(take);

@@ -200,8 +200,9 @@ class Page:
         return self.stream(index).locator(".ts-Answer").last.inner_text()
 
     def save(self) -> None:
-        self.page.keyboard.press("Control+s")
-        self.page.wait_for_function("() => !document.querySelector('.jp-NotebookPanel .jp-mod-dirty, .lm-TabBar-tab.jp-mod-dirty')")
+        """Saves, and waits until the server has written the file."""
+        with self.page.expect_response(lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url):
+            self.page.keyboard.press("Control+s")
 
 
 def _free_port() -> int:

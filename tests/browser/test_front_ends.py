@@ -38,7 +38,7 @@ def page(front_end: Lab, browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1100, "height": 900})
     opened = context.new_page()
     problems: list[str] = []
-    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("pageerror", lambda error: problems.append(str(error.stack)))
     yield Page(opened, front_end)
     context.close()
     assert problems == []
@@ -51,7 +51,7 @@ def test_a_stream_grows_stops_and_is_there_again(page: Page, front_end: Lab, ser
     count = len(server.exchanges)
     page.run(1)
     page.wait_state(1, "streaming")
-    page.page.wait_for_function("() => document.querySelector('.ts-Stream .ts-Answer').textContent.length > 200")
+    page.page.wait_for_function("() => document.querySelector('.ts-Stream > .ts-Answer').textContent.length > 200")
     page.stream(1).get_by_role("button", name="Stop", exact=True).click()
     page.wait_state(1, "stopped", timeout=5000)
     assert server.exchanges[count].closed.wait(5)
@@ -62,7 +62,7 @@ def test_a_stream_grows_stops_and_is_there_again(page: Page, front_end: Lab, ser
     stopped = page.text(1)
     page.save()
     outputs = [cell["outputs"] for cell in json.loads(saved.read_text())["cells"]]
-    assert [len(outputs[1]), len(outputs[2])] == [1, 1]
+    assert [len(outputs[1]), len(outputs[2])] == [1, 1], outputs
     assert outputs[1][0]["data"][MIME]["outcome"] == "stopped"
     page.open("streams.ipynb")
     page.wait_state(1, "stopped")

@@ -109,3 +109,17 @@ def test_what_cannot_be_begun_is_one_readable_line(kernel, mock):
         published = kernel.run(line(mock, "red", flags) + "hi")
         assert problem in json.dumps(outputs(published)), flags
     assert not mock.exchanges
+
+
+def test_a_call_that_blocks_its_cell_is_interrupted_and_its_runs_know_their_cell(kernel, mock):
+    call = f"import tokenstream_magic as ts\nr = ts.sweep('{{x}}', ['endless'], {{'x': [1, 2]}}, base_url={mock.base_url!r}, protocol='openai-chat')"
+    request = kernel.start(call)
+    mock.wait_for(1)
+    kernel.opened(request)
+    kernel.interrupt()
+    published = kernel.finish(request)
+    assert not outputs(published, "error")
+    assert kernel.value("(r.stopped, len(r), r.transcripts[0].stop_cause)") == "('interrupt', 1, 'interrupt')"
+    count = next(m["content"]["execution_count"] for m in published if m["msg_type"] == "execute_input")
+    assert kernel.value("r.transcripts[0].execution_count") == str(count)
+    assert outputs(published, "update_display_data")[-1]["data"] == {"text/plain": "sweep · 1 of 2 runs · 1 stopped · ended early"}

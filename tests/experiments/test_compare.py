@@ -10,6 +10,7 @@ import pytest
 import tokenstream_magic as ts
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.experiments import compare as comparing
+from tokenstream_magic.experiments.job import PARALLEL
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Transcript
@@ -46,7 +47,7 @@ def test_the_order_is_that_of_the_seed(mock, lab):
 def test_in_parallel_only_with_a_warning(mock, lab, caplog):
     with caplog.at_level(logging.WARNING):
         result = ts.compare("x", models=["story", "endless"], max_concurrency=2, token_limit=5, **lab)
-    assert [r.message for r in caplog.records] == [comparing.PARALLEL]
+    assert [r.message for r in caplog.records] == [PARALLEL]
     first, second = sorted((t.timeline.requested, t.timeline.closed) for t in result)
     assert second[0] < first[1]
 

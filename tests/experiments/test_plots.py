@@ -105,3 +105,11 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
         "print([m for m in ('matplotlib', 'pandas', 'numpy', 'distributed', 'dask') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout.strip() == "[]"
+
+
+def test_a_column_with_too_many_values_is_refused_when_named_and_left_out_otherwise(lab):
+    result = ts.sweep("{x}", ["fast"], {"x": list(range(12)), "temperature": [0, 1]}, **lab)
+    assert [label.get_text() for label in result.plot("box").axes[0].get_yticklabels()] == ["1", "0"]
+    with pytest.raises(BadRequest, match="12 values"):
+        result.plot("box", by="x")
+    assert "image/png" in ts.sweep("{x}", ["fast"], {"x": list(range(12))}, **lab)._repr_mimebundle_()[0]

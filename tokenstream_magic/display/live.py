@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from time import monotonic, monotonic_ns
 from typing import Any
@@ -20,6 +21,7 @@ import traitlets
 from IPython.display import display
 
 from tokenstream_magic.display.bundle import live, live_columns, settled, settled_columns
+from tokenstream_magic.display.plain import Plain
 from tokenstream_magic.display.pump import Message, Pump
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 MODULE = "tokenstream-magic"
 MODULE_VERSION = "^0.1.0"
 PROGRESS_SECONDS = 0.1
+TICK_SECONDS = 0.1
 KEPT_OPEN = 16
 GRAIN_NS = 5_000_000  # pieces closer than this are one mark of the live timeline
 SPANS = 400  # marks of a timeline that a page gets when it asks for everything
@@ -105,11 +108,14 @@ class LiveView:
         self._run: Run | None = None
         self._progress_shown = 0.0
         self._restored = False
+        self._plain: Plain | None = None
 
     def open(self, run: Run) -> None:
         """Publishes the output that our view binds to."""
         self.attach(run)
-        self._handle = display(live(run.transcript, self.connect().model_id), raw=True, display_id=True)
+        model_id = self.connect().model_id
+        self._handle = display(live(run.transcript, model_id), raw=True, display_id=True)
+        self._plain = Plain(run, self._handle, model_id)
 
     def attach(self, run: Run) -> None:
         """From here on this is the view of ``run``."""
@@ -127,11 +133,19 @@ class LiveView:
         return self._model
 
     def wait(self, run: Run) -> None:
-        """The page is served from the stream thread."""
-        run.wait()
+        """The page is served from the stream thread; only a front end without our extension is served from here."""
+        while not wait([run.future], TICK_SECONDS).done:
+            self.tick(awaited=False)
+
+    def tick(self, *, awaited: bool) -> None:
+        """Looks whether a page with our extension is there; without one the text grows by the front end's own means."""
+        if self._plain is not None:
+            self._plain.tick(awaited=awaited)
 
     def settle(self, run: Run) -> None:
         """Replaces the output by the settled bundle. A page that was reloaded does it itself: it asks for the bundle."""
+        if self._plain is not None:
+            self._plain.end()
         if self._handle is not None:
             data, metadata = settled(run.transcript)
             self._handle.update(data, metadata=metadata, raw=True)
@@ -273,6 +287,8 @@ class LiveView:
 
     def _received(self, _widget: Any, message: Any, _buffers: Any) -> None:
         op = message.get("op") if isinstance(message, dict) else None
+        if self._plain is not None:
+            self._plain.heard()
         if op == "hello" and message.get("restored"):
             self._restored = True
         if op == "stop":

@@ -23,6 +23,9 @@ class View(Sink, Protocol):
     def wait(self, run: Run) -> None:
         """Blocks the cell's thread until the run has ended, doing there what must not be done on the stream thread."""
 
+    def tick(self, *, awaited: bool) -> None:
+        """Called on the cell's thread now and then while the run goes on; ``awaited``: the kernel is free meanwhile."""
+
     def settle(self, run: Run) -> None:
         """Leaves the settled bundle in its place."""
 
@@ -36,6 +39,9 @@ class Quiet:
     def wait(self, run: Run) -> None:
         """Nothing to do meanwhile."""
         run.wait()
+
+    def tick(self, *, awaited: bool) -> None:
+        """Nothing to look after."""
 
     def settle(self, run: Run) -> None:
         """Nothing to leave."""

@@ -170,7 +170,10 @@ class Workers:
     def stop(self, cause: str) -> None:
         """Every worker closes its connections now; those that do not answer are not waited for."""
         self._stopped = cause
-        self._client.run(halt, self._sweep, cause, wait=False, on_error="ignore")
+        try:
+            self._client.run(halt, self._sweep, cause, wait=False, on_error="ignore")
+        except Exception:  # the scheduler may be gone; what does not come back is given up
+            log.warning("The workers could not be told to stop.", exc_info=True)
 
     def abandon(self) -> None:
         """What has not come back is given up."""

@@ -19,7 +19,7 @@ from tokenstream_magic.display import views
 from tokenstream_magic.display.inert import for_markdown, for_terminal
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.experiments.grid import Cell, Item
-from tokenstream_magic.experiments.job import Here, Job
+from tokenstream_magic.experiments.job import PARALLEL, Here, Job
 from tokenstream_magic.experiments.result import as_markdown, as_text, figure
 from tokenstream_magic.experiments.sweep import blocked
 from tokenstream_magic.prompt import Prompt
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_MODELS = 12
-PARALLEL = "Side by side on one machine they disturb each other: their times are not those of each alone."
 
 _last: list[CompareResult] = []
 

@@ -398,7 +398,7 @@ def _ecdf(theme: Theme, by: str, levels: Sequence[tuple[Any, Any]], figures: Seq
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.0f} %"))
         axes.set_ylabel("share of runs" if axes is all_axes[0] else "")
-    _title(drawn, theme, f"share of runs that were at most this, by {_name(by)}")
+    _title(drawn, theme, f"share of runs that were at most this{_by(by)}")
     return drawn
 
 
@@ -439,7 +439,7 @@ def _box(theme: Theme, by: str, levels: Sequence[tuple[Any, Any]], figures: Sequ
         axes.grid(axis="y", visible=False)
     count = sorted({len(runs) for _, runs in levels})
     runs_each = f"{count[0]} runs each" if len(count) == 1 else f"{count[0]} to {count[-1]} runs each"
-    _title(drawn, theme, f"every complete run by {_name(by)} · {runs_each}; box from 25 to 75 %, median named")
+    _title(drawn, theme, f"every complete run{_by(by)} · {runs_each}; box from 25 to 75 %, median named")
     return drawn
 
 
@@ -449,6 +449,8 @@ def _box(theme: Theme, by: str, levels: Sequence[tuple[Any, Any]], figures: Sequ
 def _figure(theme: Theme, columns: int = 1, *, height: float) -> tuple[Picture, list[Any]]:
     figure = Picture(figsize=(4.2 * columns if columns > 1 else 7.2, height), facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
+    if columns > 1:
+        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr, call-arg]
     all_axes = list(figure.subplots(1, columns, squeeze=False)[0])
     for axes in all_axes:
         axes.set_facecolor(theme.paper)
@@ -542,13 +544,21 @@ def _stalls(transcript: Transcript) -> list[tuple[float, float]]:
 def _levels(result: Any, by: str | None) -> tuple[str, list[tuple[Any, Any]]]:
     """The complete runs by the values of a column: the model, if it varies."""
     frame = _complete(result)
-    varied = result.varied()
-    by = by or ("model" if "model" in varied or not varied else varied[0])
+    everything = result.in_order_of_cells()
+    if by is None:
+        varied = [name for name in result.varied() if len(_values(everything[name])) <= MOST_LEVELS]
+        if not varied and len(_values(everything["model"])) > 1:
+            return "", [("all runs", frame)]  # everything that varies has too many values to tell apart
+        by = "model" if "model" in varied or not varied else varied[0]
     _known(frame, by)
-    values = _values(result.in_order_of_cells()[by])
+    values = _values(everything[by])
     if len(values) > MOST_LEVELS:
         raise BadRequest(f"{by} has {len(values)} values: a picture shows {MOST_LEVELS} at most.", "Choose another column with by=.")
     return by, [(value, frame[frame[by].astype(str) == str(value)]) for value in values]
+
+
+def _by(by: str) -> str:
+    return f", by {_name(by)}" if by else ""
 
 
 def _complete(result: Any) -> Any:

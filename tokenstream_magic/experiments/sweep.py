@@ -7,6 +7,7 @@ once a round; warm-ups come first and are left out.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +17,11 @@ from tokenstream_magic import api
 from tokenstream_magic.display import progress as progresses
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.experiments.grid import Asked, Cell, Item, cells, order, rows_of
-from tokenstream_magic.experiments.job import Here, Job, Lane
+from tokenstream_magic.experiments.job import PARALLEL, Here, Job, Lane
 from tokenstream_magic.experiments.result import Row, SweepResult
 from tokenstream_magic.record import Transcript, new_id
+
+log = logging.getLogger(__name__)
 
 EVERY = 1 << 31
 SWEEP = "sweep"
@@ -144,6 +147,8 @@ def begin(
     lane: Lane
     if client is None:
         lane = Here(width, tagged)
+        if width > 1:
+            log.warning(PARALLEL)
     else:
         from tokenstream_magic.experiments.cluster import Workers
 

@@ -55,9 +55,9 @@ def held_back(case: Case) -> Finding:
         return Finding(name, "clear", "The text came as it was written.", evidence, threshold)
     told = written is not None and written - (largest.ends - largest.begins) >= NOTICEABLE
     if largest.pieces >= WORTH or (told and largest.is_gathered):
-        summary = (
-            f"{share:.0%} of the text came within {seconds(largest.ends - largest.begins)}, after {seconds(largest.begins)} of nothing."
-        )
+        lasted = largest.ends - largest.begins
+        within = "at once" if lasted < 0.001 else f"within {seconds(lasted)}"
+        summary = f"{share:.0%} of the text came {within}, after {seconds(largest.begins)} of nothing."
         return Finding(name, "found", summary, evidence, threshold, advice)
     return Finding(name, "unknown", "The answer is too short to tell whether it was held back.", evidence, threshold)
 

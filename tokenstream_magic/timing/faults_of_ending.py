@@ -105,7 +105,7 @@ def missing_usage(case: Case) -> Finding:
     run, timeline = case.run, case.run.timeline
     tokens, at = run.usage.output_tokens, timeline.usage
     early = at is not None and timeline.first is not None and at < timeline.first
-    characters = sum(stamp.characters for stamp in timeline)
+    characters = sum(stamp.characters for stamp in case.stamps)
     evidence: dict[str, float | str | None] = {
         "output_tokens": tokens,
         "characters": characters,
@@ -131,7 +131,8 @@ def stop_did_not_stop(case: Case) -> Finding:
     if timeline.stop_requested is None and goes_on is None:
         return Finding("stop_did_not_stop", "clear", "Nobody stopped this run.", threshold=threshold)
     latency = run.timing.stop_latency_ms
-    late = [s for s in timeline if timeline.stop_requested is not None and s.offset_ns > timeline.stop_requested - timeline.origin]
+    asked = None if timeline.stop_requested is None else timeline.stop_requested - timeline.origin
+    late = [stamp for stamp in case.stamps if asked is not None and stamp.offset_ns > asked]
     evidence: dict[str, float | str | None] = {
         "latency_ms": latency,
         "pieces_after_stop": len(late),

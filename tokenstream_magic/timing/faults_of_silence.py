@@ -80,8 +80,7 @@ def _rhythm(case: Case) -> float:
 
 def silences_of(case: Case) -> list[float]:
     """Every stall, in seconds. The wait for the first piece is none, as long as a piece came."""
-    timeline = case.run.timeline
-    stamps = list(timeline)
+    stamps = case.stamps
     given_up = case.error_type in ("idle_timeout", "first_token_timeout")
     if not stamps:
         waited = case.ended_after or 0.0
@@ -107,4 +106,5 @@ def _idle_chunks(case: Case) -> int:
     run = case.run
     opening, end = _IDLE_CHUNKS.get(run.protocol, (1, 1))
     blocks = len(run.tool_calls) + bool(run.reasoning)
-    return (opening + end) * (1 + blocks)
+    # what was never begun has no end
+    return (opening + end) * (1 + blocks) if len(run.timeline) else opening

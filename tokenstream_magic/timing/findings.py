@@ -12,7 +12,7 @@ from tokenstream_magic.timing.delivery import Delivery, delivery
 from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.reading import Signals, Usual, signals
 from tokenstream_magic.timing.shown import Shown
-from tokenstream_magic.timing.timeline import Timeline
+from tokenstream_magic.timing.timeline import Stamp, Timeline
 
 DOCUMENT = "docs/diagnosis.md"
 UNTIMED = "The record has no times."
@@ -123,6 +123,11 @@ class Case:
         return signals(self.run.timeline, usage.output_tokens, usage.reasoning_tokens, stopped=stopped, usual=self.usual)
 
     @cached_property
+    def stamps(self) -> list[Stamp]:
+        """Every content event."""
+        return list(self.run.timeline)
+
+    @cached_property
     def delivery(self) -> Delivery:
         """In what portions the answer came."""
         return delivery(self.run.timeline)
@@ -146,7 +151,7 @@ class Case:
 
     def noted(self, pattern: str) -> re.Match[str] | None:
         """The first note about the stream that matches."""
-        return next((match for note in self.run.diagnostics if (match := re.search(pattern, note))), None)
+        return next((match for note in self.run.diagnostics if isinstance(note, str) and (match := re.search(pattern, note))), None)
 
 
 def word(value: Any) -> str:

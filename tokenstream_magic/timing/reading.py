@@ -161,22 +161,25 @@ def fluidity(pieces: Sequence[Arrival], tokens: int | None, target: float = TTFT
     the characters. None when the number of tokens is not known.
     """
     characters = sum(count for _, count in pieces)
-    if not tokens or not characters:
+    if not tokens or tokens < 0 or not characters:
         return None
     met = missed = given = read = 0
     slack, before = 0.0, 0.0
     for at, count in pieces:
         read += count
-        due, given = round(tokens * read / characters) - given, round(tokens * read / characters)
-        for number in range(due):
-            gap, allowed = (at - before if number == 0 else 0.0), (deadline if met + missed else target)
-            if gap <= allowed + slack:
-                met += 1
-                slack += allowed - gap
-            else:
-                missed += max(1, int((gap - slack) / deadline))
-                slack = 0.0
-        before = at if due else before
+        due, given = tokens * read // characters - given, tokens * read // characters
+        if not due:
+            continue
+        gap, allowed = at - before, (deadline if met + missed else target)
+        before = at
+        if gap <= allowed + slack:
+            met += 1
+            slack += allowed - gap
+        else:
+            missed += max(1, int((gap - slack) / deadline))
+            slack = 0.0
+        met += due - 1  # those that came with it: no gap
+        slack += (due - 1) * deadline
     return met / (met + missed)
 
 

@@ -1,4 +1,5 @@
 /** One answer: the reasoning folded above it with its own clock, the text, the tool calls. */
+import { settings } from '../settings';
 import { duration } from '../format';
 import type { ITool } from '../state';
 import type { Answer } from './answer';
@@ -28,6 +29,7 @@ export class ChoiceView {
     this.summary.textContent = say('Reasoning');
     this.reasoning.append(this.summary, thoughts.node);
     this.reasoning.hidden = true;
+    this.reasoning.open = settings.reasoningOpen;
     this.parts = [this.reasoning, answer.node, this.tools.node];
   }
 

@@ -2,6 +2,7 @@
  * Formulas. They are text until their piece is finished; then JupyterLab's typesetter may draw them, a few at a time
  * and not more than a budget. What it draws is looked over, and what is not its own kind of node goes back to text.
  */
+import { settings } from '../../settings';
 import type { IPart, IPartNode } from './dom';
 import { Later } from './later';
 import { services } from './services';
@@ -103,7 +104,7 @@ export class Typesetting {
 
   /** Takes the formulas in a finished node. */
   take(node: Element): void {
-    if (!services.typesetter) {
+    if (!services.typesetter || !settings.maths) {
       return;
     }
     const found = node.matches('.ts-Math')
