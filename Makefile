@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml labextension/package.json labextension/yarn.lock $(wildcard labextension/src/*.ts labextension/src/*/*.ts labextension/style/*)
+SOURCES := pyproject.toml $(wildcard jupyter-config/*/*) labextension/package.json labextension/yarn.lock $(wildcard labextension/src/*.ts labextension/src/*/*.ts labextension/style/*)
 JLPM := cd labextension && PATH="$(CURDIR)/$(BIN):$$PATH" "$(CURDIR)/$(BIN)/jlpm"
 
 .PHONY: demo test bench soak build lint format screenshots clean

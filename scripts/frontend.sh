@@ -7,3 +7,4 @@ export PATH="$PWD/.venv/bin:$PATH"
 target=.venv/share/jupyter/labextensions/tokenstream-magic
 rm -rf "$target" && mkdir -p "$(dirname "$target")" && cp -r tokenstream_magic/labextension "$target"
 cp labextension/install.json "$target/"
+mkdir -p .venv/etc/jupyter && cp -r jupyter-config/. .venv/etc/jupyter/

@@ -77,7 +77,7 @@ def stream(prompt: Ask, model: str | None = None, **flags: Any) -> Transcript:
 
     ``flags``: ``system``, ``option`` (a dictionary), ``temperature``, ``top_p``, ``max_tokens``, ``seed``, ``stop``,
     ``reasoning_effort``, ``logprobs``; ``base_url``, ``protocol``, ``api_key_env``; ``timeout``, ``idle_timeout``,
-    ``time_limit`` (seconds), ``token_limit``, ``max_retries``; ``no_log``, ``tag``, ``note``; and those of :func:`ask`. An interrupt
+    ``time_limit`` (seconds), ``token_limit``, ``max_retries``; ``no_log``, ``wire``, ``tag``, ``note``; and those of :func:`ask`. An interrupt
     stops the run and keeps what came. In an async cell prefer :func:`astream`: it leaves the kernel free, so that the Stop button works
     everywhere. With ``run_tools`` the transcript is that of the last round.
     """
@@ -238,6 +238,7 @@ def ask(
     tag: str | Sequence[str] = (),
     note: str | None = None,
     format: str | None = None,
+    wire: bool = False,
     option: Mapping[str, Any] | None = None,
     base_url: str | None = None,
     protocol: str | None = None,
@@ -306,7 +307,7 @@ def ask(
     if token_limit is not None and token_limit < 1:
         raise BadRequest("--token-limit is a whole number from 1 up.")
     starter = STARTERS.get(endpoint.starts or "")
-    plan = Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter)
+    plan = Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter, wire=bool(wire))
     return Prepared(
         plan,
         asked,

@@ -22,6 +22,7 @@ from tokenstream_magic.transport import body, retry
 from tokenstream_magic.transport.seam import Call, Exchange, ExchangeError, Read, media_type
 from tokenstream_magic.wire.events import Event, Failure, Verdict
 from tokenstream_magic.wire.framing import FRAME_LIMIT
+from tokenstream_magic.wire.kept import Tap
 from tokenstream_magic.wire.lasting import lasting
 from tokenstream_magic.wire.protocols import PROTOCOLS, Framing
 
@@ -44,6 +45,7 @@ class Host(Protocol):
 
     plan: Plan
     transcript: Transcript
+    tap: Tap | None
 
     def take(self, events: list[Event], read: Read) -> bool:
         """Folds events in; False when nothing after them belongs to this answer."""
@@ -73,6 +75,7 @@ class Attempt:
         protocol = PROTOCOLS[endpoint.protocol]
         self.headers: dict[str, str] = {}
         self._host = host
+        self._number = number
         self._endpoint = endpoint
         self._request = host.plan.request(endpoint, f"tokenstream-{host.id}-{number}")
         self._decoder = protocol.Decoder()
@@ -170,14 +173,21 @@ class Attempt:
         host = self._host
         host.check_stopped()
         self._exchange = exchange = host.plan.client()
+        if host.tap is not None:
+            again = self._lasting is not None and self._lost is not None and not self._lasting.mid_frame
+            host.tap.begin(self._number, call.verb, call.url, call.headers, renewed=again)
         try:
             async with exchange.opened(call):
+                if host.tap is not None:
+                    host.tap.answered(exchange.status, _pairs(exchange.headers))
                 if self._lost is not None:
                     self._came_back(exchange)
                 else:
                     self._note_headers(exchange)
                 host.check_stopped()
                 reads = body.reads(exchange)
+                if host.tap is not None:
+                    reads = _tapped(reads, host.tap, self._reads)
                 if not is_stream(exchange):
                     first = await anext(reads, None)
                     reads = body.from_the_start(first, reads)
@@ -248,6 +258,8 @@ class Attempt:
     async def _no_stream(self, exchange: Exchange, reads: AsyncIterator[Read]) -> Verdict:
         """The response is no event stream."""
         host, endpoint = self._host, self._endpoint
+        if host.tap is not None:
+            host.tap.whole()
         found = await read_whole(exchange, reads, self._decoder, endpoint, host.plan.model)
         host.check_stopped()
         self._over = True
@@ -266,6 +278,8 @@ class Attempt:
 
     def _note_connection(self, exchange: Exchange) -> None:
         timeline, stamps = self._host.transcript.timeline, exchange.stamps
+        if self._host.tap is not None:
+            self._host.tap.sent(stamps.requested, getattr(exchange, "asked", None))
         timeline.requested = timeline.requested or stamps.requested
         timeline.connected = timeline.connected or stamps.connected
         self._sent = self._sent or stamps.requested is not None
@@ -273,3 +287,16 @@ class Attempt:
             timeline.closed = stamps.closed
         self._reads += stamps.reads
         timeline.reads = self._reads
+
+
+async def _tapped(reads: AsyncIterator[Read], tap: Tap, before: int) -> AsyncIterator[Read]:
+    """The same reads, kept on their way; ``before``: those of the connections before this one."""
+    async for read in reads:
+        tap.take(read.data, read.at, before + read.number)
+        yield read
+
+
+def _pairs(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Headers in their order; those that are there several times too, where the client tells them apart."""
+    several = getattr(headers, "multi_items", headers.items)
+    return [(str(name), str(value)) for name, value in several()]

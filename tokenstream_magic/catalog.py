@@ -6,6 +6,7 @@ but a key goes there only if the user's own configuration, which no notebook car
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -123,6 +124,14 @@ def has_key(endpoint: Endpoint, environment: Mapping[str, str] | None = None) ->
         return not endpoint.needs_key or with_key(endpoint, environment).key is not None
     except TokenstreamError:
         return False
+
+
+def keys_in_use(endpoint: Endpoint) -> list[str]:
+    """The values of keys that must be written nowhere: that of ``endpoint``, and what stands in the variables that endpoints name."""
+    found = [endpoint.key.reveal()] if endpoint.key is not None else []
+    with contextlib.suppress(TokenstreamError):  # a broken configuration is told by what asks for a model
+        found += filter(None, (os.environ.get(each.api_key_env or "") for each in endpoints().values()))
+    return found
 
 
 def _through(endpoint: Endpoint, proxy: str | None) -> Endpoint:

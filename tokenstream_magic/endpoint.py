@@ -30,7 +30,7 @@ class Endpoint:
     ``body`` is sent with every request, below the user's own options. ``renamed``: by protocol, request fields
     that have another name here. ``key_header`` carries the key where it is not the protocol's own header. ``socket`` is a Unix socket
     path that takes the place of the host in ``base_url``. ``starts`` names what must run first: ``local``, ``mock`` or
-    nothing.
+    nothing; ``replay`` is a transcript that is played and asks nobody.
 
     A ``base_url`` may hold ``{model}``, and ``api_version`` goes into the query. An endpoint without an address of its
     own takes it from the variable ``base_url_env``; ``path``, or ``dated_path`` when the API's version is a date, is
@@ -150,6 +150,7 @@ BUILT_IN = {
         _here("vllm", "http://localhost:8000/v1", "Start it with: vllm serve MODEL"),
         _here("lmstudio", "http://localhost:1234/v1", "Start the server in LM Studio's Developer tab."),
         Endpoint("mock", base_url="http://mock/v1", model="story", starts="mock"),
+        Endpoint("replay", base_url="http://replay", model="last", starts="replay"),
         _here("ollama", "http://localhost:11434/api", "Start it with: ollama serve", protocol="ollama"),
     )
 }

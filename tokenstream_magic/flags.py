@@ -106,15 +106,11 @@ def stream_parser(prog: str = CELL) -> Parser:
         add("-x", "--extract", action="store_true", help="bind only the text of the first fenced block to the name behind --out")
         add("--out", metavar="NAME", help="bind the Transcript to this name; _stream always is")
         add("--bg", action="store_true", help="do not hold the cell; the view keeps its Stop")
-        add("-r", "--repeat", type=int, metavar="N", help="ask N times; the result is a table")
-        add("-j", "--max-concurrency", type=int, metavar="N", help="so many at a time; 1 unless asked: they disturb each other")
-        add("--sweep", action="append", default=[], metavar="K=V1,V2", help="every value of an option or variable; several make a grid")
-        add("--warmup", type=int, metavar="N", help="ask each model N times before, without counting")
-        add("--resume", metavar="ID|last", help="go on with a sweep: what it finished is not repeated")
-        add("--blind", action="store_true", help="several models: hide which is which until %%stream vote A|B|tie")
+        _experiment_flags(parser)
     if in_cell:
         add("-f", "--format", choices=FORMATS, metavar="FORMAT", help=f"how the answer is drawn: {', '.join(FORMATS)}")
     add("-n", "--no-log", action="store_true", help="do not keep this run")
+    add("--wire", action="store_true", help="keep the raw reads and the headers too, keys masked; they can be exported as .sse")
     add("--tag", action="append", default=[], help="a tag to find the transcript by")
     add("--note", help="a note kept with the transcript")
     add("--timeout", type=float, metavar="S", help="seconds to the first token")
@@ -127,6 +123,17 @@ def stream_parser(prog: str = CELL) -> Parser:
         add("--raw", action="store_true", help="send braces as typed")
     add("-h", "--help", action="store_true", help="this text")
     return parser
+
+
+def _experiment_flags(parser: Parser) -> None:
+    """Those of a cell that is more than one run."""
+    add = parser.add_argument
+    add("-r", "--repeat", type=int, metavar="N", help="ask N times; the result is a table")
+    add("-j", "--max-concurrency", type=int, metavar="N", help="so many at a time; 1 unless asked: they disturb each other")
+    add("--sweep", action="append", default=[], metavar="K=V1,V2", help="every value of an option or variable; several make a grid")
+    add("--warmup", type=int, metavar="N", help="ask each model N times before, without counting")
+    add("--resume", metavar="ID|last", help="go on with a sweep: what it finished is not repeated")
+    add("--blind", action="store_true", help="several models: hide which is which until %%stream vote A|B|tie")
 
 
 _MINE = ("model_name", "model", "option", "param", "out", "extract", "bg", "dry_run", "raw", "help", "system")

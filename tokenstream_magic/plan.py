@@ -23,7 +23,10 @@ Starter = Callable[[Endpoint, Report], Awaitable[Endpoint]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run: an endpoint, a model on it, messages, request options, limits; ``client`` makes the exchanges."""
+    """What to run: an endpoint, a model on it, messages, request options, limits.
+
+    ``client`` makes the exchanges; ``wire``: the raw reads are kept too.
+    """
 
     endpoint: Endpoint
     model: str
@@ -32,6 +35,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     starter: Starter | None = None
     client: Client = new_exchange
+    wire: bool = False
 
     def request(self, endpoint: Endpoint, identifier: str = "") -> Request:
         """What the protocol asks ``endpoint``; ``identifier`` names an answer that lasts."""

@@ -15,6 +15,7 @@ from tokenstream_magic.wire.events import Outcome
 
 if TYPE_CHECKING:
     from tokenstream_magic.timing.diagnosis import Diagnosis
+    from tokenstream_magic.wire.kept import Wire
 
 FORMATS = ("markdown", "text", "json", "code")
 
@@ -107,6 +108,11 @@ class Transcript:
     growing: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
     """While the outcome is ``running``: what has arrived so far on a channel."""
 
+    kept_wire: Wire | None = field(default=None, repr=False, compare=False)
+    """The wire of a run that was asked to keep it, keys masked; of a transcript from the store it is loaded by :attr:`wire`."""
+    wire_source: Callable[[str], Wire | None] | None = field(default=None, repr=False, compare=False)
+    """Where the wire is, for a transcript that came from the store without it."""
+
     presenter: ClassVar[Callable[[Transcript], tuple[dict[str, Any], dict[str, Any]]] | None] = None
     """Draws a transcript for a notebook; the display room sets it, so that a record needs to know no display."""
 
@@ -114,6 +120,14 @@ class Transcript:
         if self.growing is not None and isinstance(empty, str):
             return self.growing(name)
         return getattr(self.choices[0], name) if self.choices else empty
+
+    @property
+    def wire(self) -> Wire | None:
+        """The raw reads with their stamps and the headers, keys masked: of a run with ``--wire``, once it has ended. Raises StoreError."""
+        if self.kept_wire is None and self.wire_source is not None:
+            self.kept_wire = self.wire_source(self.id)
+            self.wire_source = None
+        return self.kept_wire
 
     @property
     def text(self) -> str:

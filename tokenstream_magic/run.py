@@ -8,6 +8,7 @@ any thread may do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from concurrent.futures import Future
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from tokenstream_magic import farewell
+from tokenstream_magic import catalog, farewell
 from tokenstream_magic.attempt import Attempt
 from tokenstream_magic.errors import TokenstreamError, one_line, redact
 from tokenstream_magic.fold import Fold
@@ -27,7 +28,9 @@ from tokenstream_magic.transport import loop, retry
 from tokenstream_magic.transport.seam import ExchangeError, Read
 from tokenstream_magic.transport.watch import Watchdog
 from tokenstream_magic.wire.events import Content, Event, Failure, Progress, Terminator, Verdict
-from tokenstream_magic.wire.framing import FramingError
+from tokenstream_magic.wire.framing import FramingError, size
+from tokenstream_magic.wire.kept import Tap
+from tokenstream_magic.wire.masking import mask
 
 __all__ = ["Plan", "Report", "Run", "Sink", "Starter"]
 
@@ -60,6 +63,7 @@ class Run:
         self.transcript = transcript
         self.fold = Fold(transcript, plan.endpoint.think_tags)
         self.future: Future[Transcript] = Future()
+        self.tap = Tap(plan.endpoint.protocol) if plan.wire else None
         self._sinks = list(sinks)
         self._task: asyncio.Task[Any] | None = None
         self._attempt: Attempt | None = None
@@ -126,6 +130,7 @@ class Run:
                 await self._leave()
             except (asyncio.CancelledError, Exception):
                 log.exception("an answer could not be ended at its server")
+            await self._keep_wire()
             self._settle(verdict)
         finally:  # whatever happened, nobody waits for ever
             if not self.future.done():
@@ -269,6 +274,23 @@ class Run:
             failed = await self._attempt.cancel_at_server()
             if failed is not None:
                 self.note(failed)
+
+    async def _keep_wire(self) -> None:
+        """What the tap gathered becomes the transcript's, masked first: off this thread, where there is much of it."""
+        if self.tap is None:
+            return
+        wire, secrets = self.tap.gathered(self.transcript.timeline.origin), [*self._secrets, *catalog.keys_in_use(self.plan.endpoint)]
+        masking = asyncio.ensure_future(asyncio.to_thread(mask, wire, secrets))
+        while not masking.done():
+            with contextlib.suppress(asyncio.CancelledError):  # the outcome is known: nothing is stopped any more
+                await asyncio.wait({masking})
+        if masking.exception() is not None:  # what is not masked is not kept
+            log.error("the wire could not be masked and is not kept", exc_info=masking.exception())
+            self.note("the wire is not kept: it could not be masked")
+            return
+        if wire.left_out:
+            self.note(f"the wire is kept up to {size(wire.size)}: {size(wire.left_out)} more came and are left out")
+        self.transcript.kept_wire = wire
 
     def _settle(self, verdict: Verdict) -> None:
         stopped = self._stop if verdict.outcome == "stopped" else None

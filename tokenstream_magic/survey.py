@@ -200,6 +200,8 @@ def _our_own(endpoint: Endpoint) -> Answer:
         from tokenstream_magic.mock.script import SCRIPTS
 
         return Answer(endpoint, "ready", tuple(sorted(SCRIPTS)), "scripted answers, started when asked for")
+    if endpoint.starts == "replay":
+        return Answer(endpoint, "ready", (endpoint.model or "",), "plays what was kept, by its id: replay/last")
     from tokenstream_magic.local import fetch
 
     models = (endpoint.model or "",)

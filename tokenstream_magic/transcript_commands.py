@@ -67,7 +67,7 @@ def _list(words: Sequence[str], prog: str) -> Any:
     if frame:
         return transcripts.to_pandas(frame, limit=limit or None, **filters)
     found = transcripts.open_store().recent(20 if limit is None else limit or transcripts.EVERY, brief=True, **filters)
-    return views.print_text(listing.transcripts(found, filtered=bool(filters), short=short, usage=usage))
+    return views.show_list(found, listing.transcripts(found, filtered=bool(filters), short=short, usage=usage))
 
 
 def _show(words: Sequence[str], prog: str) -> None:

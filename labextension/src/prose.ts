@@ -6,6 +6,7 @@ import type { Cell, ICellModel } from '@jupyterlab/cells';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 
 import { settings, settingsChanged } from './settings';
+import { services } from './view/markdown/services';
 
 /** Markdown with maths, as JupyterLab's own Markdown cells. */
 export const PROSE = 'text/x-ipythongfm';
@@ -20,14 +21,21 @@ export function followProse(panel: NotebookPanel): void {
   const watched = new WeakSet<ICellModel>();
   const notebook = panel.content;
 
+  const isProse = (model: ICellModel) =>
+    settings.proseCells && isPrompt(model.sharedModel.getSource());
   const choose = (model: ICellModel) => {
     if (model.isDisposed || model.type !== 'code') {
       return;
     }
-    const prose =
-      settings.proseCells && isPrompt(model.sharedModel.getSource());
+    const prose = isProse(model);
     if (prose && model.mimeType !== PROSE) {
-      model.mimeType = PROSE;
+      // an editor takes the language that is loaded last: the notebook's own must not come after ours
+      const own = services.languages?.getLanguage(notebook.codeMimetype);
+      void Promise.resolve(own).finally(() => {
+        if (!model.isDisposed && isProse(model)) {
+          model.mimeType = PROSE;
+        }
+      });
     } else if (!prose && model.mimeType === PROSE) {
       model.mimeType = notebook.codeMimetype;
     }

@@ -183,8 +183,13 @@ def test_loading_imports_nothing_heavy() -> None:
 
 def test_transcripts_are_listed_and_shown(kernel: Kernel, server: MockServer) -> None:
     kernel.run(f"%%stream hello --base-url {server.base_url}\nA question to find")
-    listed = "".join(m["content"]["text"] for m in kernel.run("%transcripts -n 1") if m["msg_type"] == "stream")
+    (table,) = [m["content"] for m in kernel.run("%transcripts -n 1") if m["msg_type"] == "display_data"]
+    listed = table["data"]["text/plain"]
     identity = eval(kernel.value("_stream.id"))
+    (row,) = table["data"]["application/vnd.tokenstream.listing+json"]["rows"]
+    assert (row["prompt"], row["text"], row["outcome"]) == ("A question to find", "Hello there.", "complete")
+    assert identity not in str(row)
+    assert table["metadata"]["tokenstream"]["rows"][0]["id"] == identity
     assert identity in listed
     assert "A question to find → Hello there." in listed
     (bundle,) = settled(kernel.run(f"%transcripts show {identity[:20].lower()}"))

@@ -53,7 +53,7 @@ def check_stopped(kernel: Kernel, request: str) -> None:
     (bundle,) = settled(published)
     assert (bundle["outcome"], bundle["stop_cause"]) == ("stopped", "button")
     closed = [m["content"]["comm_id"] for m in published if m["msg_type"] == "comm_close"]
-    assert [m["content"]["comm_id"] for m in published if is_button(m)][0] in closed
+    assert next(m["content"]["comm_id"] for m in published if is_button(m)) in closed
     assert not [m for m in published if m["msg_type"] in ("stream", "error")]
 
 

@@ -10,8 +10,8 @@ from support import ipykernel_path
 
 from tokenstream_magic.mock.server import MockServer
 
-VERSIONS = ["6.31.0", "7.3.0", "7.4.0"]
-WITH_SUBSHELLS = ["7.3.0", "7.4.0"]
+VERSIONS = ["6.31.0", "7.0.1", "7.3.0", "7.4.0"]
+WITH_SUBSHELLS = ["7.0.1", "7.3.0", "7.4.0"]
 
 SECONDS = 5.0
 

@@ -110,6 +110,22 @@ def content(transcript: Transcript) -> dict[str, Any]:
     return said
 
 
+def document(transcript: Transcript) -> dict[str, Any]:
+    """The content of a ``.tokenstream.json`` file: data and metadata in one, and beside them what was asked."""
+    asked = {
+        "prompt": transcript.prompt,
+        "system": transcript.system,
+        "options": transcript.options,
+        "notebook": transcript.notebook,
+        "tags": transcript.tags,
+        "note": transcript.note,
+        "parent_id": transcript.parent_id,
+        "conversation_id": transcript.conversation_id,
+    }
+    known = {name: value for name, value in asked.items() if value}
+    return {**content(transcript), "tokenstream": {**about(transcript), "asked": known}}
+
+
 def about(transcript: Transcript) -> dict[str, Any]:
     """How it went: ids, dates, timing, timeline, usage; logprobs, a list a choice, where the server sent them."""
     logprobs = [getattr(choice, "logprobs", None) or [] for choice in transcript.choices]

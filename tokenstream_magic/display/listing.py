@@ -1,4 +1,4 @@
-"""Lists as plain text: transcripts, endpoints, what is running."""
+"""Lists: transcripts, endpoints, what is running. As plain text, and transcripts as a table that the front end draws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
 
+MIME = "application/vnd.tokenstream.listing+json"
+VERSION = 1
+MOST = 500  # rows that a page draws; the plain text has them all
+
 _WORDS = 48
+_HEAD = 200
 
 
 def transcripts(found: Sequence[Transcript], *, filtered: bool = False, short: bool = False, usage: bool = False) -> str:
@@ -33,6 +38,49 @@ def transcripts(found: Sequence[Transcript], *, filtered: bool = False, short: b
         for t in found
     ]
     return table(["id", "when", "model", "outcome", "TTFT", "rate", *(("in", "out") if usage else ()), "prompt → answer"], rows)
+
+
+def bundle(found: Sequence[Transcript], text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Data and metadata of a list in a notebook: who said what and how it ended, and, as metadata, ids, dates and figures.
+
+    ``text`` is the same list as text. It has dates and figures in it, so a cell that lists is one whose output nbval
+    is told to ignore.
+    """
+    entries = [entry(transcript) for transcript in found[:MOST]]
+    return (
+        {
+            MIME: {"version": VERSION, "rows": [data for data, _ in entries], "left_out": max(0, len(found) - MOST)},
+            "text/plain": text,
+        },
+        {"tokenstream": {"rows": [about for _, about in entries]}},
+    )
+
+
+def entry(transcript: Transcript) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A transcript in a list: what was asked and said and how that ended, and about it its id, dates and figures."""
+    timing = transcript.timing
+    in_tokens = timing.decode_tokens_per_second is not None
+    return (
+        {
+            "model": transcript.model,
+            "outcome": transcript.outcome,
+            "stop_cause": transcript.stop_cause,
+            "prompt": transcript.prompt[:_HEAD],
+            "text": (transcript.text or transcript.refusal)[:_HEAD],
+            "problem": str((transcript.error or {}).get("message") or "")[:_HEAD],
+        },
+        {
+            "id": transcript.id,
+            "created_at": transcript.created_at.isoformat(timespec="milliseconds"),
+            "ttft_ms": timing.ttft_ms,
+            "rate": timing.decode_tokens_per_second if in_tokens else timing.chunks_per_second,
+            "rate_unit": "tokens" if in_tokens else "chunks",
+            "input_tokens": transcript.usage.input_tokens,
+            "output_tokens": transcript.usage.output_tokens,
+            "notebook": transcript.notebook,
+            "tags": transcript.tags,
+        },
+    )
 
 
 def groups(found: Sequence[Any], by: Sequence[str]) -> str:

@@ -159,6 +159,18 @@ def show(transcript: Transcript) -> None:
     publish_display_data(data, metadata)
 
 
+def show_list(found: Sequence[Transcript], text: str) -> None:
+    """Publishes a list of transcripts as a table with ``text`` beside it, or prints the text where there is no notebook."""
+    if not found or front_end() in ("none", "terminal"):
+        print(text)
+        return
+    from IPython.display import publish_display_data
+
+    from tokenstream_magic.display import listing
+
+    publish_display_data(*listing.bundle(found, text))
+
+
 def print_text(text: str) -> None:
     """Prints a list or a message of ours."""
     print(text)

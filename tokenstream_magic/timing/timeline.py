@@ -20,7 +20,7 @@ _NEW_READ = 0x80
 _PACKED_VERSION = 1
 _ENCODED_VERSION = 2  # below 0x80, which every pack begins with
 _ENCODED_LIMIT = 1 << 28  # bytes, unpacked: some forty million events
-_MOMENTS = ("requested", "connected", "headers", "first_byte", "first_event", "finished", "usage", "ended", "stop_requested", "closed")
+MOMENTS = ("requested", "connected", "headers", "first_byte", "first_event", "finished", "usage", "ended", "stop_requested", "closed")
 _DAMAGED = "the packed timeline is damaged"
 
 
@@ -78,7 +78,7 @@ class Timeline:
     def _relative(self) -> tuple[int | None, ...]:
         """The single stamps in ns from the origin, and the counts."""
         origin = self.origin
-        stamps = (getattr(self, name) for name in _MOMENTS)
+        stamps = (getattr(self, name) for name in MOMENTS)
         return (*(None if at is None else at - origin for at in stamps), self.reads, self.keep_alives)
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Timeline:
     def moments(self) -> dict[str, float | None]:
         """The single stamps in ms from the request, rounded to a microsecond."""
         origin = self.origin
-        stamps = {name: getattr(self, name) for name in _MOMENTS[1:]}
+        stamps = {name: getattr(self, name) for name in MOMENTS[1:]}
         return {name: None if at is None else round((at - origin) / 1e6, 3) for name, at in stamps.items()}
 
     def pack(self, start: int = 0, stop: int | None = None) -> bytes:
@@ -168,7 +168,7 @@ class Timeline:
         stands beside like, so that what hardly changes costs next to nothing.
         """
         out = bytearray()
-        for value in self._relative()[: len(_MOMENTS)]:
+        for value in self._relative()[: len(MOMENTS)]:
             _varint(out, 0 if value is None else _zigzag(value) + 1)
         count = len(self) if stop is None else stop
         for value in (self.reads, self.keep_alives, count):
@@ -213,7 +213,7 @@ def decode(column: bytes) -> Timeline:
     if not unzip.eof or unzip.unused_data:
         raise ValueError(_DAMAGED)
     timeline, position = Timeline(), 0
-    for name in _MOMENTS:
+    for name in MOMENTS:
         value, position = _read_varint(body, position)
         if value:
             setattr(timeline, name, _unzigzag(value - 1))

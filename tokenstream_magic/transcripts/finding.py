@@ -48,6 +48,8 @@ class Filters:
     notebook: str | None = None
     cell: str | None = None
     conversation: str | None = None
+    before: int | None = None
+    """A place in the order of arrival: only what came before it, for the next page of a list."""
 
     def __bool__(self) -> bool:
         return any(value for value in vars(self).values())
@@ -121,6 +123,8 @@ def _conditions(filters: Filters) -> Iterator[sa.ColumnElement[bool]]:
         yield of.cell_id.startswith(filters.cell, autoescape=True)
     if filters.conversation:
         yield of.conversation_id == filters.conversation
+    if filters.before is not None:
+        yield of.seq < filters.before
 
 
 def _models(name: str) -> list[sa.ColumnElement[bool]]:

@@ -167,6 +167,19 @@ class Store:
         self._writer.flush()
         return self._read(query)
 
+    def models(self, limit: int = 200) -> list[str]:
+        """The models there are transcripts of, by name: each step asks the index for the next, however many transcripts there are."""
+        self._writer.flush()
+        name = transcripts.c.model
+        found: list[str] = []
+        while len(found) < limit:
+            query = sa.select(sa.func.min(name).label("next"))
+            following = self._read(query.where(name > found[-1]) if found else query)[0]["next"]
+            if following is None:
+                break
+            found.append(following)
+        return found
+
     def count(self) -> int:
         """How many transcripts there are."""
         self._writer.flush()

@@ -7,9 +7,7 @@ what is shown of it never wait. Keys are masked before anything is written.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from tokenstream_magic import catalog
-from tokenstream_magic.errors import TokenstreamError
 from tokenstream_magic.redaction import Passage, Redactor, advance
 from tokenstream_magic.run import Run
 from tokenstream_magic.transcripts import owners
 from tokenstream_magic.transcripts.database import PASSING, Database, is_damaged, reason
-from tokenstream_magic.transcripts.rows import TEXTS, put, redacted, to_row
+from tokenstream_magic.transcripts.rows import TEXTS, put, put_wire, redacted, to_row
 from tokenstream_magic.transcripts.schema import batches, transcripts
 from tokenstream_magic.transcripts.spool import Spool
 
@@ -41,10 +38,11 @@ class _Pending:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.redactor = Redactor(_secrets(run))
+        self.redactor = Redactor(catalog.keys_in_use(run.plan.endpoint))
         self.new = True
         self.pieces: list[tuple[str, int, str]] = []
         self.final: dict[str, Any] | None = None
+        self.wire: bytes | None = None
         self.home: Database | None = None  # where its row is, and when that became the file it is
         self.generation = 0
         self.number = 0
@@ -52,6 +50,13 @@ class _Pending:
         self.events = 0
         self.passages: dict[_Key, Passage] = {}
         self.touched = time.monotonic()
+
+    def wire_packed(self) -> bytes:
+        """The wire for its table, packed once, however often it has to be written."""
+        kept = self.run.transcript.kept_wire
+        if self.wire is None and kept is not None:
+            self.wire = kept.pack()
+        return self.wire or b""
 
     def whole(self, texts: Mapping[_Key, str], events: int) -> dict[str, Any]:
         """A row with all of this run so far in it, for a place that knows nothing of it yet."""
@@ -268,6 +273,8 @@ class Writer:
         work.passages, work.batch = dict(pending.passages), False
         if work.final is not None:
             put(connection, work.final, None, stamp)
+            if pending.run.transcript.kept_wire is not None:
+                put_wire(connection, id, pending.wire_packed())
             connection.execute(batches.delete().where(batches.c.transcript_id == id))
             return
         known = pending.home is home and pending.generation == home.generation
@@ -354,12 +361,3 @@ class Writer:
                 "transcripts in %s cannot be brought to the database: %s", self._spool.database.name, reason(error, self._database.url)
             )
             self._away_until = time.monotonic() + 10 * RETRY_SECONDS
-
-
-def _secrets(run: Run) -> list[str]:
-    """The keys in use: that of the run, and what stands in the variables that endpoints name."""
-    key = run.plan.endpoint.key
-    found = [key.reveal()] if key is not None else []
-    with contextlib.suppress(TokenstreamError):  # a broken configuration is told by what asks for a model
-        found += filter(None, (os.environ.get(endpoint.api_key_env or "") for endpoint in catalog.endpoints().values()))
-    return found

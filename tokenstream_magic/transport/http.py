@@ -31,6 +31,7 @@ class HttpxExchange:
     def __init__(self) -> None:
         self._backend = StampedBackend()
         self._call = Call("", {})
+        self._request: httpx.Request | None = None
         self._response: httpx.Response | None = None
         self._headers_at: int | None = None
 
@@ -48,8 +49,8 @@ class HttpxExchange:
         try:
             try:
                 headers = {"Accept-Encoding": "identity", "Cache-Control": "no-store", **call.headers}
-                request = client.build_request(call.verb, call.url, json=call.body, headers=headers)
-                self._response = await client.send(request, stream=True)
+                self._request = client.build_request(call.verb, call.url, json=call.body, headers=headers)
+                self._response = await client.send(self._request, stream=True)
             except ERRORS as error:
                 raise translated(call, error) from None
             stream = self._backend.stream
@@ -71,6 +72,11 @@ class HttpxExchange:
     def headers(self) -> httpx.Headers:
         """The response's headers; names compare without case."""
         return self._opened.headers
+
+    @property
+    def asked(self) -> list[tuple[str, str]] | None:
+        """All headers of the request; None when none was made."""
+        return self._request.headers.multi_items() if self._request is not None else None
 
     @property
     def stamps(self) -> Stamps:

@@ -1,0 +1,122 @@
+"""Keys taken out of a kept wire, in its headers and its bodies. Every byte keeps its place: a mask is as long as what it hides.
+
+A key may be in one piece of a body, or spread over the frames of a stream, a few characters each: then the answer is put
+together first, and what of it is a key is masked in the frames it came from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote
+
+from tokenstream_magic.redaction import Redactor
+from tokenstream_magic.wire.events import Reasoning, Refusal, Text, ToolCall
+from tokenstream_magic.wire.kept import Exchange, Headers, Wire
+from tokenstream_magic.wire.lines import LinesFraming
+from tokenstream_magic.wire.listed import walk
+from tokenstream_magic.wire.protocols import PROTOCOLS
+
+MASK = "***"
+
+# headers whose values are secrets whatever they look like: the well-known ones, and what others are named after
+_SECRET = re.compile(
+    r"(?:^|[-_])(?:auth|authorization|api-?key|apikey|key|token|secret|cookie2?|password|credentials?|session|signature)$", re.IGNORECASE
+)
+_IN_QUERY = re.compile(
+    r"([?&](?:key|api[-_]?key|access[-_]?token|token|secret|password|sig|signature|x-goog-signature|code)=)[^&#\s]+", re.IGNORECASE
+)
+_STARS = re.compile(r"\*+")
+
+
+def mask(wire: Wire, secrets: Iterable[str]) -> int:
+    """Masks ``secrets`` and whatever looks like a key, in place; how much was found in the bodies."""
+    redactor = Redactor(secrets)
+    for exchange in wire.exchanges:
+        request, response = exchange.request, exchange.response
+        request.url = _IN_QUERY.sub(rf"\g<1>{MASK}", redactor.text(request.url))
+        request.headers = _headers(request.headers, redactor)
+        if response is not None:
+            response.headers = _headers(response.headers, redactor)
+    in_bytes = Redactor(form for secret in redactor.values for form in _forms(secret))
+    found = 0
+    for attempt in dict.fromkeys(exchange.attempt for exchange in wire.exchanges):
+        found += _bodies([each for each in wire.exchanges if each.attempt == attempt], wire.protocol, in_bytes, redactor)
+    return found
+
+
+def _headers(headers: Headers, redactor: Redactor) -> Headers:
+    return [(name, MASK if _SECRET.search(name) else redactor.text(value)) for name, value in headers]
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it may stand in a body: as it is, in JSON, in a URL; each read byte by byte."""
+    forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe="")}
+    return {form.encode("utf-8", "surrogatepass").decode("latin-1") for form in forms}
+
+
+def _bodies(exchanges: list[Exchange], protocol: str, in_bytes: Redactor, redactor: Redactor) -> int:
+    """Masks the bodies of one attempt, which may go on from one to the next."""
+    whole = b"".join(exchange.body for exchange in exchanges).decode("latin-1")
+    body, found = bytearray(whole, "latin-1"), 0
+    for start, end in _masked(whole, in_bytes):
+        if in_bytes.values and any(value in whole[start:end] for value in in_bytes.values) or not re.search(r'["\n\r]', whole[start:end]):
+            body[start:end] = b"*" * (end - start)
+            found += 1
+    _put(exchanges, body)
+    strands: dict[tuple[str, int, int], list[tuple[str, int, int]]] = {}
+    for piece in walk(exchanges, protocol):
+        for event in piece.events:
+            if isinstance(event, ToolCall):
+                strands.setdefault(("tool", event.choice, event.call), []).append((event.arguments, piece.start, piece.end))
+            elif isinstance(event, (Text, Reasoning, Refusal)):
+                strands.setdefault((type(event).__name__, event.choice, 0), []).append((event.text, piece.start, piece.end))
+    by_line = PROTOCOLS[protocol].FRAMING is LinesFraming if protocol in PROTOCOLS else False
+    for pieces in strands.values():
+        spans = list(_masked("".join(text for text, _, _ in pieces), redactor))
+        if not spans:
+            continue
+        found += len(spans)
+        place = 0
+        for text, start, end in pieces:
+            for begin, stop in spans:
+                if begin < place + len(text) and stop > place:
+                    hidden = "".join("*" if begin <= place + i < stop else letter for i, letter in enumerate(text))
+                    _replace(body, start, end, text, hidden, by_line=by_line)
+                    text = hidden
+            place += len(text)
+    _put(exchanges, body)
+    return found
+
+
+def _masked(text: str, redactor: Redactor) -> Iterator[tuple[int, int]]:
+    """From where to where the redactor hides something."""
+    hidden = redactor.text(text)
+    if hidden == text:
+        return
+    for stars in _STARS.finditer(hidden):
+        if text[stars.start() : stars.end()] != stars[0]:
+            yield stars.span()
+
+
+def _replace(body: bytearray, start: int, end: int, text: str, hidden: str, *, by_line: bool) -> None:
+    """Hides a piece of text in the frame that brought it, where it stands as a JSON string; else the frame as a whole."""
+    frame = bytes(body[start:end])
+    for strict in (True, False) if b'"bytes"' not in frame else ():  # logprobs tell a token by its bytes too
+        said, unsaid = (json.dumps(words, ensure_ascii=strict).encode("utf-8", "surrogatepass") for words in (text, hidden))
+        if len(said) == len(unsaid) and said in frame:
+            body[start:end] = frame.replace(said, unsaid)
+            return
+    for line in re.finditer(rb"[^\r\n]+", frame):
+        size = len(line[0])
+        blank = b"{" + b" " * (size - 2) + b"}" if by_line and size > 1 else b":" + b"*" * (size - 1)
+        body[start + line.start() : start + line.end()] = blank
+
+
+def _put(exchanges: list[Exchange], body: bytearray) -> None:
+    position = 0
+    for exchange in exchanges:
+        size = len(exchange.body)
+        exchange.body = bytes(body[position : position + size])
+        position += size
