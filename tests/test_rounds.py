@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+import tokenstream_magic as ts
 from tokenstream_magic import api, conversations, rounds, tools, transcripts
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.mock.script import Script, Tool
@@ -127,11 +128,11 @@ def test_a_cancellation_while_a_tool_runs_ends_the_rounds(adding):
 
 def test_events_go_through_all_rounds(adding):
     flags = {**where(adding), "tool": add, "run_tools": True}
-    pieces = list(api.events("1+2?", "add", **flags))
+    pieces = list(ts.events("1+2?", "add", **flags))
     assert "".join(p.text for p in pieces if p.channel == "text") == "Let me see.It is 3."
 
     async def gather():
-        return [piece async for piece in api.aevents("1+2?", "add", **flags)]
+        return [piece async for piece in ts.aevents("1+2?", "add", **flags)]
 
     assert [(p.channel, p.text) for p in asyncio.run(gather())] == [(p.channel, p.text) for p in pieces]
 

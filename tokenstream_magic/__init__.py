@@ -14,8 +14,8 @@ from tokenstream_magic.version import __version__
 _HOME = {
     "stream": "tokenstream_magic.api",
     "astream": "tokenstream_magic.api",
-    "events": "tokenstream_magic.api",
-    "aevents": "tokenstream_magic.api",
+    "events": "tokenstream_magic.iterating",
+    "aevents": "tokenstream_magic.iterating",
     "decode": "tokenstream_magic.capture",
     "compare": "tokenstream_magic.experiments.compare",
     "sweep": "tokenstream_magic.experiments.sweep",
@@ -44,7 +44,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tokenstream_magic import transcripts
-    from tokenstream_magic.api import aevents, astream, events, running, stop, stream
+    from tokenstream_magic.api import astream, running, stop, stream
+    from tokenstream_magic.iterating import aevents, events
     from tokenstream_magic.capture import decode
     from tokenstream_magic.errors import TokenstreamError
     from tokenstream_magic.experiments.compare import compare

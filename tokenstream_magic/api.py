@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -26,6 +25,7 @@ from tokenstream_magic.record import FORMATS, Transcript
 from tokenstream_magic.rounds import Prepared
 from tokenstream_magic.run import Run, Sink
 from tokenstream_magic.starters import STARTERS
+from tokenstream_magic.transcripts.replaying import Replay, playback
 from tokenstream_magic.transport.watch import FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, MAX_RETRIES, Limits
 from tokenstream_magic.version import __version__
 from tokenstream_magic.wire.protocols import PROTOCOLS
@@ -60,16 +60,6 @@ _FORBIDDEN = ("api_key", "apikey", "api-key", "authorization", "x-api-key", "key
 
 Ask = str | Prompt | list[Mapping[str, Any]]
 """What may be asked: text, messages (``{"role", "content"}``), or a Prompt."""
-
-
-@dataclass(slots=True)
-class Piece:
-    """What ``events`` hands on: ``channel`` (text, reasoning, refusal, tool), ``text``, ``choice``, ``ms`` since the request."""
-
-    channel: str
-    text: str
-    choice: int
-    ms: float
 
 
 def stream(prompt: Ask, model: str | None = None, **flags: Any) -> Transcript:
@@ -144,46 +134,6 @@ async def finished(run: Run, view: views.View | None = None) -> Transcript:
     return run.transcript
 
 
-def events(prompt: Ask, model: str | None = None, **flags: Any) -> Iterator[Piece]:
-    """The pieces of an answer as they arrive. Leaving the loop early stops the run."""
-    more: Prepared | None = ask(prompt, model, **flags)
-    while more is not None:
-        sink = _Queue(queue.SimpleQueue())
-        prepared, run = more, begin(more, sinks=[sink])
-        conversations.started(run.transcript)
-        try:
-            while (piece := sink.queue.get()) is not None:
-                yield piece
-        finally:
-            run.stop("api")
-            run.wait()
-        more = rounds.following(prepared, run.transcript)
-
-
-async def aevents(prompt: Ask, model: str | None = None, **flags: Any) -> AsyncIterator[Piece]:
-    """:func:`events` for an async caller."""
-    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-    more: Prepared | None = ask(prompt, model, **flags)
-    while more is not None:
-        sink = _Queue(queue.SimpleQueue(), lambda: loop.call_soon_threadsafe(arrived.set))
-        prepared, run = more, begin(more, sinks=[sink])
-        conversations.started(run.transcript)
-        try:
-            ended = False
-            while not ended:
-                await arrived.wait()
-                arrived.clear()
-                while not ended and not sink.queue.empty():
-                    piece = sink.queue.get()
-                    ended = piece is None
-                    if piece is not None:
-                        yield piece
-        finally:
-            run.stop("api")
-            await finished(run)
-        more = await rounds.afollowing(prepared, run.transcript)
-
-
 def start(
     prompt: Ask,
     model: str | None = None,
@@ -199,6 +149,8 @@ def start(
 def begin(prepared: Prepared, *, view: views.View | None = None, sinks: Sequence[Sink] = ()) -> Run:
     """Starts what was prepared and returns at once."""
     plan = prepared.plan
+    if prepared.playback is not None:
+        return _opened(_replay(prepared, [*([view] if view is not None else []), *sinks]), view)
     transcript = describe(plan, prepared.prompt)
     transcript.tags, transcript.note = list(prepared.tags), prepared.note
     transcript.parent_id, transcript.format = prepared.parent_id, prepared.format
@@ -206,17 +158,49 @@ def begin(prepared: Prepared, *, view: views.View | None = None, sinks: Sequence
     attachments.remember(prepared.prompt.messages)
     kept = None if prepared.no_log else keeper()
     attached = [rounds.Checked(prepared), *(sink for sink in (view, kept) if sink is not None), *sinks]
-    run = Run(plan, transcript, attached)
+    return _opened(Run(plan, transcript, attached), view)
+
+
+def _opened(run: Run, view: views.View | None) -> Run:
     if view is not None:
         view.open(run)
     _running[run.id] = run
     return run.start()
 
 
+def _replay(prepared: Prepared, sinks: Sequence[Sink]) -> Run:
+    assert prepared.playback is not None
+    run = Replay(prepared.playback, sinks, where=views.where(), limits=prepared.plan.limits)
+    run.transcript.tags, run.transcript.note = list(prepared.tags), prepared.note
+    run.transcript.format = prepared.format or run.transcript.format
+    return run
+
+
 def prepare(prompt: Ask, model: str | None = None, **flags: Any) -> tuple[Plan, Prompt]:
     """What would be sent, without sending it. Raises BadRequest or KeyRefused when it cannot be."""
     prepared = ask(prompt, model, **flags)
+    if prepared.playback is not None:
+        raise BadRequest("A replay sends no request.", "Leave out --dry-run.")
     return prepared.plan, prepared.prompt
+
+
+def again(original: Transcript, model: str | None = None, *, base_url: str | None = None, **flags: Any) -> Prepared:
+    """The request of a transcript, ready to be sent again and linked to it: on another model, or with other flags. Raises BadRequest."""
+    messages = attachments.recalled(original.messages)
+    if not messages:
+        raise BadRequest(f"{original.id} keeps no messages that could be sent again.", "Write the prompt into a cell.")
+    lost = attachments.lost(messages)
+    if lost is not None:
+        raise BadRequest(f"What was attached is not kept, and {lost} is gone with its kernel.", "Ask again with -a.")
+    if model is None:
+        if not base_url and original.endpoint not in catalog.endpoints():
+            raise BadRequest(f"It was asked of {original.model or 'nobody'}, at an address of its own.", "Name it: -m MODEL --base-url URL.")
+        model = _model_of(conversations.Past([], "", original), base_url)
+    options = {name: value for name, value in original.options.items() if flags.get(name) is None}
+    asked = Prompt(messages, original.template or original.prompt, dict(original.variables))
+    flags["option"] = {**options, **(flags.get("option") or {})}
+    prepared = ask(asked, model, base_url=base_url, **flags)
+    return replace(prepared, parent_id=original.id, conversation_id=original.conversation_id)
 
 
 def ask(
@@ -248,6 +232,9 @@ def ask(
     time_limit: float | None = None,
     token_limit: int | None = None,
     max_retries: int = MAX_RETRIES,
+    replay: str | Transcript | None = None,
+    speed: float | str | None = None,
+    as_: str | None = None,
     **fields: Any,
 ) -> Prepared:
     """A run that can begin, nothing of it sent. Raises BadRequest or KeyRefused when it cannot be.
@@ -256,6 +243,8 @@ def ask(
     a picture, a table or a list of them; ``schema`` a JSON Schema, a class, a file or fields as text, ``json`` JSON without one;
     ``tool`` a function, a definition or a list of them, run only with ``run_tools``; ``continue_`` goes on with this kernel's last
     conversation and ``cid`` with a kept or named one. ``default_model`` is used when nothing names a model.
+    ``replay`` is a transcript, or the id of one, that is played again instead of asking anybody, ``speed`` times as fast (``"instant"``: at
+    once) and delivered another way with ``as_``; the model ``replay/ID`` says the same.
     """
     continue_ = bool(fields.pop("continue", False)) or continue_
     for name in fields:
@@ -269,10 +258,30 @@ def ask(
             )
     if option is not None and not isinstance(option, Mapping):
         raise BadRequest("option is a dictionary.", 'Example: option={"top_k": 5}.')
+    limits = Limits(
+        _positive("timeout", timeout),
+        _positive("idle-timeout", idle_timeout),
+        _positive("time-limit", time_limit),
+        token_limit,
+        max_retries,
+    )
+    if token_limit is not None and token_limit < 1:
+        raise BadRequest("--token-limit is a whole number from 1 up.")
+    if format not in (None, *FORMATS):
+        raise BadRequest(f"There is no format {format!r}.", f"Known: {', '.join(FORMATS)}.")
+    kept_with: dict[str, Any] = {"tags": (tag,) if isinstance(tag, str) else tuple(tag), "note": note}
+    if replay is None and not base_url:
+        replay = catalog.replayed(model)
+    if replay is not None:
+        return _played(replay, prompt, (speed, as_), limits, {**kept_with, "format": format})
     around = named_template(template)
     asked = _asked(prompt, system or around.get("system"), around.get("prompt"), param)
     past = _past(continue_, cid)
     model = model or around.get("model") or _model_of(past, base_url) or default_model
+    if not base_url and (replay := catalog.replayed(model)) is not None:
+        return _played(replay, prompt, (speed, as_), limits, {**kept_with, "format": format})
+    if speed is not None or as_ is not None:
+        raise BadRequest("--speed and --as are for a replay.", "Name what to play: --replay last.")
     endpoint, name = catalog.resolve(model, base_url=base_url, protocol=protocol, api_key_env=api_key_env)
     options = {**(around.get("options") or {}), **{k: v for k, v in fields.items() if v is not None}, **(option or {})}
     # a template, or the options of a transcript that is run again, may hold what has keywords of its own
@@ -280,8 +289,6 @@ def ask(
     schema = kept["schema"] if schema is None else schema
     json, tool = json or bool(kept["json"]), kept["tool"] if tool is None else tool
     structured = json or schema is not None
-    if format not in (None, *FORMATS):
-        raise BadRequest(f"There is no format {format!r}.", f"Known: {', '.join(FORMATS)}.")
     defined = _tools(tool, run_tools)
     options |= _structure(endpoint.protocol, schema, json, options)
     if defined or (past is not None and past.tools):
@@ -297,15 +304,6 @@ def ask(
     for option_name in options:
         if option_name.lower() in _FORBIDDEN:
             raise KeyRefused("A key does not go into the request.", "Put it in an environment variable and name it: --api-key-env NAME.")
-    limits = Limits(
-        _positive("timeout", timeout),
-        _positive("idle-timeout", idle_timeout),
-        _positive("time-limit", time_limit),
-        token_limit,
-        max_retries,
-    )
-    if token_limit is not None and token_limit < 1:
-        raise BadRequest("--token-limit is a whole number from 1 up.")
     starter = STARTERS.get(endpoint.starts or "")
     plan = Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter, wire=bool(wire))
     return Prepared(
@@ -313,12 +311,27 @@ def ask(
         asked,
         tools=tuple(defined) if run_tools else (),
         no_log=no_log,
-        tags=(tag,) if isinstance(tag, str) else tuple(tag),
-        note=note,
+        **kept_with,
         conversation_id=past.conversation_id if past is not None else None,
         parent_id=past.parent.id if past is not None and past.parent is not None else None,
         format=format or ("json" if structured else None),
     )
+
+
+def _played(
+    replay: str | Transcript, prompt: Ask, how: tuple[float | str | None, str | None], limits: Limits, kept_with: Mapping[str, Any]
+) -> Prepared:
+    """A replay that can begin. What stands in the cell is sent to nobody; where it is not what was asked, the replay says so."""
+    from tokenstream_magic import transcripts
+
+    original = replay if isinstance(replay, Transcript) else transcripts.get(replay)
+    said = prompt.text if isinstance(prompt, Prompt) else prompt if isinstance(prompt, str) else ""
+    another = bool(said.strip()) and said.strip() not in (original.prompt.strip(), (original.template or "").strip())
+    speed, as_ = how
+    played = playback(original, 1.0 if speed is None else speed, as_, another_prompt=another)
+    endpoint = catalog.named("replay")
+    plan = Plan(endpoint, original.model, original.messages, original.options, limits)
+    return Prepared(plan, Prompt(list(original.messages), original.prompt), no_log=True, playback=played, **kept_with)
 
 
 def request_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -505,26 +518,3 @@ def _positive(flag: str, seconds: float | None) -> float | None:
     if seconds is not None and not seconds > 0:
         raise BadRequest(f"--{flag} is a number of seconds above 0.")
     return None if seconds is None or seconds > NEVER else seconds
-
-
-class _Queue(views.Quiet):
-    """A sink that hands pieces to another thread."""
-
-    def __init__(self, pieces: queue.SimpleQueue[Piece | None], wake: Any = None) -> None:
-        self.queue = pieces
-        self._wake = wake
-
-    def content(self, run: Run, channel: str, text: str, choice: int) -> None:
-        """Hands on a piece."""
-        timeline = run.transcript.timeline
-        at = timeline.last or timeline.origin
-        self._put(Piece(channel, text, choice, (at - timeline.origin) / 1e6))
-
-    def end(self, run: Run) -> None:
-        """Ends the iteration."""
-        self._put(None)
-
-    def _put(self, piece: Piece | None) -> None:
-        self.queue.put(piece)
-        if self._wake is not None:
-            self._wake()

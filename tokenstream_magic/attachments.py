@@ -147,6 +147,11 @@ def recalled(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def lost(messages: Iterable[Mapping[str, Any]]) -> str | None:
+    """The name of something attached whose bytes are not there any more; None when all are."""
+    return next((str(part.get("name")) for part in _attached(messages) if "data" not in part and "text" not in part), None)
+
+
 def read(path: str, most: int, what: str) -> bytes:
     """The bytes of a regular file. Raises BadRequest when it is none, cannot be read or has more than ``most`` bytes."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):

@@ -49,6 +49,7 @@ __all__ = [
     "origin_of",
     "project_path",
     "prompts",
+    "replayed",
     "resolve",
     "with_key",
 ]
@@ -89,6 +90,17 @@ def resolve(
         if api_key_env:
             endpoint = _with_key_variable(endpoint, api_key_env, table)
     return with_key(_through(endpoint, known.proxy), environment), name
+
+
+def replayed(model: str | None) -> str | None:
+    """The id of the transcript that ``replay/ID`` means, an alias of it included; None for every other model."""
+    known = configuration()
+    model = known.aliases.get(model or "", model) or ""
+    for separator in ("/", ":"):
+        head, _, rest = model.partition(separator)
+        if head == "replay" and "replay" not in known.endpoints:
+            return rest or "last"
+    return None
 
 
 def endpoints(environment: Mapping[str, str] | None = None) -> dict[str, Endpoint]:

@@ -12,9 +12,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenstream_magic.errors import BadRequest, KeyRefused, LocalModelError, TokenstreamError
 from tokenstream_magic.version import __version__
+
+if TYPE_CHECKING:
+    from tokenstream_magic.rounds import Prepared
 
 OK, UNHEALTHY, USAGE, TRUNCATED, FAILED = 0, 1, 2, 3, 4
 SERVE_KEY = "TOKENSTREAM_SERVE_KEY"
@@ -183,15 +187,15 @@ def _key(words: Sequence[str]) -> int:
 
 def _stream(words: Sequence[str]) -> int:
     from tokenstream_magic import api, prompt as prompts
-    from tokenstream_magic.display.views import Terminal
-    from tokenstream_magic.flags import parse_words, stream_parser
+    from tokenstream_magic.flags import is_replay, parse_words, stream_parser
 
     flags, keywords = parse_words(words, "tokenstream stream")
     if flags.help:
         print(stream_parser("tokenstream stream").format_help())
         return OK
-    text = sys.stdin.read()
-    if not text.strip():
+    replayed = is_replay(flags)
+    text = "" if replayed else sys.stdin.read()
+    if not text.strip() and not replayed:
         raise BadRequest("There is no prompt on standard input.", "Example: echo 'Name three rivers.' | tokenstream stream local")
     around = api.named_template(flags.template)
     system = flags.system or around.get("system")
@@ -202,8 +206,15 @@ def _stream(words: Sequence[str]) -> int:
         plan, _ = api.prepare(asked, flags.model or flags.model_name, **api.request_flags(keywords))
         print(dry_run(plan))
         return OK
+    return _watched(api.ask(asked, flags.model or flags.model_name, **keywords))
+
+
+def _watched(prepared: Prepared) -> int:
+    from tokenstream_magic import api
+    from tokenstream_magic.display.views import Terminal
+
     view = Terminal()
-    run = api.start(asked, flags.model or flags.model_name, view=view, **keywords)
+    run = api.begin(prepared, view=view)
     try:
         api.blocked(run, view)
     except BrokenPipeError:
@@ -265,10 +276,13 @@ def _decode(parsed: argparse.Namespace) -> int:
 
 def _transcripts(words: Sequence[str]) -> int:
     from tokenstream_magic import transcript_commands
+    from tokenstream_magic.rounds import Prepared
 
-    frame = transcript_commands.perform(words, "tokenstream transcripts")
-    if frame is not None:
-        print(frame.to_string())
+    done = transcript_commands.perform(words, "tokenstream transcripts")
+    if isinstance(done, Prepared):
+        return _watched(done)
+    if done is not None:
+        print(done.to_string())
     return OK
 
 

@@ -21,7 +21,7 @@ from tokenstream_magic import (
 from tokenstream_magic.display import listing, views
 from tokenstream_magic.errors import MASK, BadRequest, TokenstreamError, one_line
 from tokenstream_magic.experiment_commands import Experiment
-from tokenstream_magic.flags import EXAMPLE, parse_stream, split, stream_parser
+from tokenstream_magic.flags import EXAMPLE, is_replay, parse_stream, split, stream_parser
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.rounds import Prepared
@@ -76,7 +76,7 @@ def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, 
         if out is not None and not out.isidentifier():
             out, bad = None, out
             raise BadRequest(f"{bad!r} is no name for a variable.", "Example: --out answer.")
-        if not cell.strip() and flags.template is None:
+        if not cell.strip() and flags.template is None and not is_replay(flags):
             raise BadRequest("There is no prompt: write it below the %%stream line.", EXAMPLE)
         names = {**magics.shell.user_ns, **(local_ns or {})}
         if experiment_commands.is_wanted(flags, model):
@@ -192,8 +192,27 @@ def manage(magics: Any, line: str) -> None:
     _dispatch("%stream", commands, command, arguments)
 
 
-def transcripts(line: str) -> Any:
-    """``%transcripts COMMAND``; what ``--df`` gives is returned."""
+def transcripts(magics: Any, line: str) -> Any:
+    """``%transcripts COMMAND``; what ``--df`` gives is returned. What is played or sent again blocks."""
+    done = _transcripts(line)
+    if isinstance(done, Prepared):
+        return _bind_stream(magics, api.answer(done, lambda run: _bind_stream(magics, run.transcript)))
+    return done
+
+
+async def atranscripts(magics: Any, line: str) -> Any:
+    """:func:`transcripts`, awaited."""
+    done = _transcripts(line)
+    if isinstance(done, Prepared):
+        return _bind_stream(magics, await api.aanswer(done, lambda run: _bind_stream(magics, run.transcript)))
+    return done
+
+
+def _bind_stream(magics: Any, transcript: Transcript) -> None:
+    magics.shell.user_ns["_stream"] = transcript
+
+
+def _transcripts(line: str) -> Any:
     words = _words(line)
     if words is None:
         return None

@@ -118,6 +118,8 @@ def stream_parser(prog: str = CELL) -> Parser:
     add("--time-limit", type=float, metavar="S", help="stop after this many seconds")
     add("--token-limit", type=int, metavar="N", help="stop after this many chunks of content")
     add("--max-retries", type=int, metavar="N", help="how often to try again when a server is busy; only before anything arrived")
+    add("--replay", metavar="ID", help="play a kept stream again, without a network; the prompt is sent to nobody and may be left out")
+    add_manner(parser)
     add("--dry-run", action="store_true", help="show the request, keys masked, and send nothing")
     if in_cell:
         add("--raw", action="store_true", help="send braces as typed")
@@ -134,6 +136,14 @@ def _experiment_flags(parser: Parser) -> None:
     add("--warmup", type=int, metavar="N", help="ask each model N times before, without counting")
     add("--resume", metavar="ID|last", help="go on with a sweep: what it finished is not repeated")
     add("--blind", action="store_true", help="several models: hide which is which until %%stream vote A|B|tie")
+
+
+def add_manner(parser: Parser) -> None:
+    """The flags that say how a replay is played."""
+    parser.add_argument("--speed", metavar="X", help="of a replay: 2 is twice as fast, instant at once")
+    parser.add_argument(
+        "--as", dest="as_", metavar="HOW", help="of a replay: how it would have felt buffered, unstreamed, smooth:TOKENS_PER_S or delay:MS"
+    )
 
 
 _MINE = ("model_name", "model", "option", "param", "out", "extract", "bg", "dry_run", "raw", "help", "system")
@@ -163,6 +173,12 @@ def parse_words(words: Sequence[str], prog: str) -> tuple[argparse.Namespace, di
     return flags, keywords
 
 
+def is_replay(flags: argparse.Namespace) -> bool:
+    """Whether a line plays what was kept and needs no prompt."""
+    model = flags.model or flags.model_name or ""
+    return flags.replay is not None or model == "replay" or model.startswith(("replay/", "replay:"))
+
+
 # of flags that say two things at once: what is wrong with them, and what to do
 _CONTRADICTIONS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("schema", "json"), "--schema asks for JSON already.", "Leave out --json."),
@@ -180,6 +196,9 @@ def _refuse_contradictions(flags: argparse.Namespace) -> None:
         raise BadRequest("There is no tool to run.", "Name a function: -T NAME --run-tools.")
     if "extract" in said and "out" not in said:
         raise BadRequest("-x keeps the first fenced block in a variable, and none is named.", "Name it: -x --out code.")
+    alone = said & {*_EXPERIMENT, "run_tools", "continue_", "cid", "dry_run"}
+    if "replay" in said and (alone or "," in (flags.model or flags.model_name or "")):
+        raise BadRequest("A replay plays one transcript and asks nobody.", "Leave out what is about asking, or leave out --replay.")
     if {"raw", "param"} <= said and "template" not in said:
         raise BadRequest("--raw sends braces as typed, and -p fills them in.", "Leave one of them out.")
 

@@ -13,6 +13,9 @@ from traitlets import Unicode, observe
 
 _REWRITTEN = "get_ipython().run_cell_magic('stream',"
 _AWAITED = "get_ipython().run_cell_magic('astream',"
+_LINE = "get_ipython().run_line_magic('transcripts', "
+_AWAITED_LINE = "await get_ipython().run_line_magic('atranscripts', "
+_PLAYING = (f"{_LINE}'replay", f"{_LINE}'rerun")
 
 
 @magics_class
@@ -62,13 +65,21 @@ class StreamMagics(Magics):
         """List, show and manage what was kept: ``%transcripts help`` tells how."""
         from tokenstream_magic import commands
 
-        return commands.transcripts(line)
+        return commands.transcripts(self, line)
+
+    @no_var_expand
+    @line_magic
+    async def atranscripts(self, line: str) -> Any:
+        """``%transcripts`` for a replay or a rerun that is awaited: the kernel stays free, so Stop arrives at once."""
+        from tokenstream_magic import commands
+
+        return await commands.atranscripts(self, line)
 
 
 def await_stream_cells(lines: list[str]) -> list[str]:
-    """The input transformer: a ``%%stream`` cell becomes an awaited call (ARCHITECTURE decision 1)."""
+    """The input transformer: a ``%%stream`` cell, and a line that replays or reruns, becomes an awaited call (ARCHITECTURE decision 1)."""
     if not lines or not lines[0].startswith(_REWRITTEN):
-        return lines
+        return [_AWAITED_LINE + line.removeprefix(_LINE) if line.startswith(_PLAYING) else line for line in lines]
     call = lines[0].replace(_REWRITTEN, _AWAITED, 1)
     if call.rstrip().endswith(", '')"):  # IPython refuses an empty cell before we could say what is missing
         call = call.rstrip()[: -len("'')")] + "'\\n')\n"
@@ -101,7 +112,7 @@ def unload(shell: Any) -> None:
     manager = getattr(getattr(shell, "kernel", None), "comm_manager", None)
     if manager is not None and "tokenstream.control" in manager.targets:
         manager.unregister_target("tokenstream.control", _control)
-    for kind, names in (("cell", ("stream", "astream")), ("line", ("stream", "transcripts"))):
+    for kind, names in (("cell", ("stream", "astream")), ("line", ("stream", "transcripts", "atranscripts"))):
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokenstream_magic.timing.metrics import Timing
@@ -105,6 +106,8 @@ class Transcript:
     clock_offset_ms: float | None = None
     format: str | None = field(default=None, repr=False, compare=False)
     """How the answer is drawn: ``markdown`` (None too), ``text``, ``json`` or ``code``. A wish about the view, not a fact: the store leaves it out."""
+    replayed: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """Of a replay, which is not kept: ``of`` (the id), ``speed``, ``as`` (another delivery)."""
     growing: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
     """While the outcome is ``running``: what has arrived so far on a channel."""
 
@@ -161,6 +164,32 @@ class Transcript:
         from importlib import import_module  # by name: a record knows no experiments, and nothing is drawn unless asked for
 
         return import_module("tokenstream_magic.experiments").drawn(self, kind, **how)
+
+    def replay(self, speed: float | str = 1.0, as_: str | None = None) -> Transcript:
+        """Plays it again, without a network, with its own timing, ``speed`` times as fast or at once (``"instant"``).
+
+        ``as_`` is another delivery: ``buffered``, ``unstreamed``, ``smooth:TOKENS_PER_SECOND`` or ``delay:MS``. Shows itself and returns
+        the transcript of the replay. Raises BadRequest.
+        """
+        from importlib import import_module
+
+        played: Transcript = import_module("tokenstream_magic.api").stream("", replay=self, speed=speed, as_=as_)
+        return played
+
+    def rerun(self, model: str | None = None, **flags: Any) -> Transcript:
+        """Sends it again, to another ``model`` or with other flags than before, and returns the new transcript. Raises BadRequest."""
+        from importlib import import_module
+
+        api = import_module("tokenstream_magic.api")
+        answered: Transcript = api.answer(api.again(self, model, **flags))
+        return answered
+
+    def export(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Writes it to a file, in the form its ending names: jsonl, json, csv, md, html, parquet, sse. Raises BadRequest."""
+        from importlib import import_module
+
+        written: Path = import_module("tokenstream_magic.exchange").export([self], path, force=force)
+        return written
 
     @property
     def diagnosis(self) -> Diagnosis:

@@ -19,6 +19,7 @@ from tokenstream_magic.plan import Plan
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
+from tokenstream_magic.transcripts.replaying import Playback
 
 MOST_ROUNDS = 5
 WAKE_SECONDS = 0.05
@@ -28,7 +29,10 @@ _CUT_SHORT = ("length", "max_tokens", "max_output_tokens", "MAX_TOKENS", "conten
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that can begin: what is sent, what is kept of it, and the tools that may be run (none: they are only shown)."""
+    """A run that can begin: what is sent, what is kept of it, and the tools that may be run (none: they are only shown).
+
+    With a ``playback`` nothing is sent: a transcript is played.
+    """
 
     plan: Plan
     prompt: Prompt
@@ -39,6 +43,7 @@ class Prepared:
     conversation_id: str | None = None
     parent_id: str | None = None
     rounds_left: int = MOST_ROUNDS
+    playback: Playback | None = None
     format: str | None = None
 
 

@@ -6,6 +6,7 @@ import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
+import { listing } from './listing';
 import { IStream, added, streams } from './registry';
 import { MIME } from './state';
 import { ColumnsView } from './view/columns';
@@ -133,6 +134,7 @@ export class TranscriptRenderer
       };
       stream.changed.connect(changed);
       this.changes.push(() => stream.changed.disconnect(changed));
+      stream.shown();
       changed();
     });
   }
@@ -140,7 +142,9 @@ export class TranscriptRenderer
   private release(): void {
     this.changes.forEach(disconnect => disconnect());
     this.changes = [];
+    const released = this.bound;
     this.bound = [];
+    released.forEach(({ stream }) => stream?.released());
   }
 }
 
@@ -170,4 +174,4 @@ const extension: IRenderMime.IExtension = {
   }
 };
 
-export default extension;
+export default [extension, listing];

@@ -26,12 +26,23 @@ const SETTLE_AFTER_MS = 400;
 /** How long a page waits for the snapshot it asked for. */
 const ASK_AGAIN_MS = 1000;
 
+/** How long the output of a stream may be gone before the stream is stopped: its cell was run again or cleared, */
+const CLEARED_MS = 500;
+
+/** or the cell itself is gone, perhaps to be pasted elsewhere. */
+const DELETED_MS = 5000;
+
 /** All models of this page: a frame comes over the comm of one stream and holds messages for others too. */
 const models = new Set<StreamModel>();
 
 type Output = { data?: Record<string, unknown>; [key: string]: unknown };
+interface ICell {
+  readonly id: string;
+  readonly outputs?: IOutputs;
+}
 interface IOutputs {
   readonly length: number;
+  add(value: unknown): unknown;
   get(index: number): { toJSON(): unknown };
   set(index: number, value: unknown): void;
 }
@@ -43,6 +54,11 @@ export class StreamModel extends WidgetModel implements IStream {
   private roads!: StopRoads;
   private askedAt!: number | null;
   private settling!: number | null;
+  private unseen!: number | null;
+  /** The cell that has shown this stream in its outputs. */
+  private home!: ICell | null;
+  /** Whether the file holds, or is about to hold, the settled output. */
+  private saved!: boolean;
 
   defaults(): Record<string, unknown> {
     return {
@@ -69,7 +85,8 @@ export class StreamModel extends WidgetModel implements IStream {
     this.changed = new Signal<IStream, void>(this);
     this.state = initial();
     this.askedAt = null;
-    this.settling = null;
+    this.settling = this.unseen = this.home = null;
+    this.saved = false;
     models.add(this);
     restore(this.state, attributes, performance.now());
     this.roads = new StopRoads(
@@ -82,11 +99,19 @@ export class StreamModel extends WidgetModel implements IStream {
     this.on('destroy', this.forget, this);
     this.on('comm_live_update', this.connection, this);
     this.context?.saveState.connect(this.saving, this);
+    this.context?.sessionContext.connectionStatusChanged.connect(
+      this.reconnected,
+      this
+    );
+    this.context?.sessionContext.statusChanged.connect(this.kernelSays, this);
     streams.set(this.model_id, this);
     added.emit(this.model_id);
     const { seq, status } = this.state;
     const fresh = seq === 0 && ['starting', 'queued'].includes(status);
     this.tell({ op: 'hello', restored: !fresh });
+    if (!fresh) {
+      this.findPlace();
+    }
     if (isOver(this.state)) {
       this.settleSoon();
     }
@@ -94,8 +119,67 @@ export class StreamModel extends WidgetModel implements IStream {
 
   /** Stops the run, by every road there is. */
   stop(): void {
-    if (!isOver(this.state)) {
+    if (!isOver(this.state) && this.state.status !== 'lost') {
+      // seen at once, whenever the kernel answers
+      this.state.status = 'stopping';
+      this.changed.emit();
       this.roads.stop();
+    }
+  }
+
+  shown(): void {
+    this.home = this.place() ?? this.home;
+  }
+
+  /** A stream that was in a cell and is in none any more is stopped: nobody could see or stop it. */
+  released(): void {
+    if (this.unseen !== null || !this.home || this.place()) {
+      return;
+    }
+    const cells = [...(this.context?.model?.cells ?? [])] as ICell[];
+    this.unseen = window.setTimeout(
+      () => {
+        this.unseen = null;
+        if (!this.context || this.context.isDisposed || this.place()) {
+          return;
+        }
+        this.stop();
+        if (isOver(this.state)) {
+          this.tell({ op: 'settled' });
+        }
+      },
+      cells.includes(this.home) ? CLEARED_MS : DELETED_MS
+    );
+  }
+
+  /** The cell whose outputs show this stream. */
+  private place(): ICell | null {
+    let found: ICell | null = null;
+    this.eachOutput((_outputs, _index, _output, cell) => {
+      found ??= cell;
+    });
+    return found;
+  }
+
+  /**
+   * A page that was reloaded before the notebook was saved has the stream but no output that shows it: the kernel is
+   * asked for one. A shared notebook needs none, it has the outputs of all.
+   */
+  private findPlace(): void {
+    const context = this.context;
+    void context?.ready.then(() => {
+      if (!context.model.collaborative && !this.place()) {
+        this.tell({ op: 'place' });
+      }
+    });
+  }
+
+  private putInPlace(message: Message): void {
+    const cells = [...(this.context?.model?.cells ?? [])] as ICell[];
+    const cell = cells.find(({ id }) => id === message.cell);
+    if (cell?.outputs?.length === 0 && !this.place()) {
+      const output = message.output as IBundle;
+      cell.outputs.add({ output_type: 'display_data', ...output });
     }
   }
 
@@ -136,6 +220,9 @@ export class StreamModel extends WidgetModel implements IStream {
 
   private receive(message: Message): void {
     const need = take(this.state, message, performance.now());
+    if (message.op === 'place') {
+      this.putInPlace(message);
+    }
     if (message.op === 'snapshot') {
       this.askedAt = null;
     }
@@ -152,19 +239,31 @@ export class StreamModel extends WidgetModel implements IStream {
 
   /**
    * The kernel's own update comes first and does the same. After a reload it does not: then the bundle comes with the
-   * news, or the page asks for it, and writes it. When the output is settled either way, the kernel may let go.
+   * news, or the page asks for it, and writes it. When the settled output is in the file, the kernel may let go.
    */
   private settleSoon(): void {
     this.roads.acknowledged();
     const bundle = this.state.bundle;
     if (bundle) {
       this.settle(bundle);
-      this.tell({ op: 'settled' });
+      this.letGo();
     } else if (this.settling === null) {
       this.settling = window.setTimeout(() => {
         this.settling = null;
-        this.tell({ op: this.isLive() ? 'bundle' : 'settled' });
+        if (this.isLive()) {
+          this.tell({ op: 'bundle' });
+        } else {
+          this.letGo();
+        }
       }, SETTLE_AFTER_MS);
+    }
+  }
+
+  /** Until the notebook is saved, only the kernel could show the answer to a page that is loaded anew. */
+  private letGo(): void {
+    const model = this.context?.model;
+    if (!model || model.collaborative || this.saved || !model.dirty) {
+      this.tell({ op: 'settled' });
     }
   }
 
@@ -188,11 +287,17 @@ export class StreamModel extends WidgetModel implements IStream {
 
   /** A notebook saved in the middle of a stream holds what had arrived. */
   private saving(_: unknown, state: string): void {
+    if (state.startsWith('completed') && this.saved) {
+      this.tell({ op: 'settled' });
+    }
     if (state !== 'started') {
       return;
     }
     if (this.state.bundle) {
       this.settle(this.state.bundle);
+    }
+    this.saved = isOver(this.state) && !this.isLive();
+    if (this.state.bundle) {
       return;
     }
     this.eachOutput((outputs, index, output) => {
@@ -227,17 +332,22 @@ export class StreamModel extends WidgetModel implements IStream {
   }
 
   private eachOutput(
-    visit: (outputs: IOutputs, index: number, output: Output) => void
+    visit: (
+      outputs: IOutputs,
+      index: number,
+      output: Output,
+      cell: ICell
+    ) => void
   ): void {
     const cells = this.context?.model?.cells;
-    for (const cell of cells ?? []) {
-      const outputs = (cell as unknown as { outputs?: IOutputs }).outputs;
+    for (const cell of (cells ?? []) as Iterable<ICell>) {
+      const { outputs } = cell;
       for (let index = 0; index < (outputs?.length ?? 0); index++) {
         const output = outputs!.get(index).toJSON() as Output;
         const shown = output.data?.[MIME] as Message | undefined;
         const columns = (shown?.columns ?? [shown]) as (Message | undefined)[];
         if (columns.some(each => each?.model_id === this.model_id)) {
-          visit(outputs!, index, output);
+          visit(outputs!, index, output, cell);
         }
       }
     }
@@ -247,14 +357,45 @@ export class StreamModel extends WidgetModel implements IStream {
   private connection(): void {
     if (this.comm_live) {
       this.resync();
-    } else if (!isOver(this.state) && !this.state.bundle) {
+    } else {
+      this.lose();
+    }
+  }
+
+  /** The websocket is back: what was said meanwhile may have been dropped, its end included. */
+  private reconnected(_: unknown, status: string): void {
+    if (status === 'connected' && !isOver(this.state)) {
+      this.askedAt = null;
+      this.resync();
+    }
+  }
+
+  private kernelSays(_: unknown, status: string): void {
+    if (['restarting', 'autorestarting', 'dead'].includes(status)) {
+      this.lose();
+    }
+  }
+
+  private lose(): void {
+    if (!isOver(this.state) && !this.state.bundle) {
       this.state.status = 'lost';
       this.changed.emit();
     }
   }
 
   private forget(): void {
+    for (const timer of [this.settling, this.unseen]) {
+      window.clearTimeout(timer ?? undefined);
+    }
     this.context?.saveState.disconnect(this.saving, this);
+    this.context?.sessionContext.connectionStatusChanged.disconnect(
+      this.reconnected,
+      this
+    );
+    this.context?.sessionContext.statusChanged.disconnect(
+      this.kernelSays,
+      this
+    );
     this.roads.dispose();
     models.delete(this);
     streams.delete(this.model_id);

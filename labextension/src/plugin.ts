@@ -15,6 +15,7 @@ import drawing from './drawing';
 import { StreamModel } from './model';
 import { followProse } from './prose';
 import { loadSettings } from './settings';
+import library from './sidebar/plugin';
 import { MIME } from './state';
 import { follow } from './stop';
 
@@ -78,4 +79,4 @@ const plugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [plugin, drawing];
+export default [plugin, drawing, library];

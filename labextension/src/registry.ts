@@ -14,6 +14,10 @@ export interface IStream {
   readonly changed: Signal<IStream, void>;
   /** Ask for the stream to be stopped, by every road there is. */
   stop(): void;
+  /** A view draws it from now on. */
+  shown(): void;
+  /** A view that drew it is gone, or draws something else. */
+  released(): void;
 }
 
 /** The live streams of this page by the id of their widget model. */

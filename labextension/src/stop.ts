@@ -98,7 +98,9 @@ export class StopRoads {
     this.timer = null;
     const activity = follow(kernel);
     const mine = activity.openedBy.get(this.modelId);
-    if (!isOver(this.state()) && mine && activity.running === mine) {
+    // while the connection is cut, nobody here knows what the kernel is doing
+    const known = kernel.connectionStatus === 'connected';
+    if (known && !isOver(this.state()) && mine && activity.running === mine) {
       void kernel.interrupt();
     }
   }

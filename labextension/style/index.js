@@ -1,3 +1,4 @@
 import './base.css';
 import './timing.css';
 import './answer.css';
+import './library.css';

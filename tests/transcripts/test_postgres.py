@@ -99,8 +99,8 @@ def test_a_kernel_killed_while_the_server_was_away_leaves_its_text_to_the_next(m
     mock.scripts["long"] = Script(tuple(f"{n} " for n in range(2000)), gap=0.005)
     program = f"""
         import sys
-        from tokenstream_magic import api
-        for piece in api.events("Hi", "long", base_url={mock.base_url!r}):
+        import tokenstream_magic as ts
+        for piece in ts.events("Hi", "long", base_url={mock.base_url!r}):
             if piece.text in ("40 ", "160 "):
                 print(piece.text, flush=True)
     """

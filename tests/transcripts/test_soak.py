@@ -26,8 +26,8 @@ LOST_NS = 250_000_000
 def test_two_hundred_kills_lose_at_most_a_quarter_of_a_second_and_corrupt_nothing(mock: MockServer) -> None:
     mock.scripts["long"] = Script(tuple(f"{n} " for n in range(20_000)), gap=0.003)
     program = textwrap.dedent(f"""
-        from tokenstream_magic import api
-        for piece in api.events("Hi", "long", base_url={mock.base_url!r}):
+        import tokenstream_magic as ts
+        for piece in ts.events("Hi", "long", base_url={mock.base_url!r}):
             pass
     """)
     chance = random.Random(1)

@@ -177,8 +177,8 @@ def test_something_that_is_no_database_is_said_in_one_line(tmp_path: Path) -> No
 def test_a_killed_process_loses_at_most_a_quarter_of_a_second(mock: MockServer, either: str, killed_after: int) -> None:
     mock.scripts["long"] = Script(tuple(f"{n} " for n in range(2000)), gap=0.01)
     program = f"""
-        from tokenstream_magic import api
-        for piece in api.events("Hi", "long", base_url={mock.base_url!r}):
+        import tokenstream_magic as ts
+        for piece in ts.events("Hi", "long", base_url={mock.base_url!r}):
             if piece.text == "{killed_after} ":
                 print("now", flush=True)
     """

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tokenstream_magic.display.inert import for_markdown, for_terminal
-from tokenstream_magic.errors import one_line
+from tokenstream_magic.errors import StoreError, one_line
 from tokenstream_magic.record import Transcript
 
 MIME = "application/vnd.tokenstream.transcript+json"
@@ -127,7 +127,7 @@ def document(transcript: Transcript) -> dict[str, Any]:
 
 
 def about(transcript: Transcript) -> dict[str, Any]:
-    """How it went: ids, dates, timing, timeline, usage; logprobs, a list a choice, where the server sent them."""
+    """How it went: ids, dates, timing, timeline, usage; logprobs, a list a choice, where the server sent them; the wire where it was kept."""
     logprobs = [getattr(choice, "logprobs", None) or [] for choice in transcript.choices]
     return {
         "id": transcript.id,
@@ -142,7 +142,23 @@ def about(transcript: Transcript) -> dict[str, Any]:
         "system_fingerprint": transcript.system_fingerprint,
         "package_version": transcript.package_version,
         **({"logprobs": logprobs} if any(logprobs) else {}),
+        **_wire(transcript),
     }
+
+
+def _wire(transcript: Transcript) -> dict[str, Any]:
+    """The Wire tab, of a run that was asked for it; worked out once."""
+    try:
+        wire = transcript.wire
+    except StoreError:  # the transcript is shown all the same
+        return {}
+    if wire is None:
+        return {}
+    from tokenstream_magic.display.wiretab import wire_tab
+
+    if wire.tab is None:
+        wire.tab = wire_tab(wire)
+    return {"wire": wire.tab}
 
 
 def in_words(transcript: Transcript) -> str:

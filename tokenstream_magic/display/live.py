@@ -23,6 +23,7 @@ from IPython.display import display
 from tokenstream_magic.display.bundle import live, live_columns, settled, settled_columns
 from tokenstream_magic.display.plain import Plain
 from tokenstream_magic.display.pump import Message, Pump
+from tokenstream_magic.display.views import where
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
 from tokenstream_magic.timing.timeline import CHANNELS, Timeline
@@ -108,6 +109,7 @@ class LiveView:
         self._run: Run | None = None
         self._progress_shown = 0.0
         self._restored = False
+        self._cell: str | None = None
         self._plain: Plain | None = None
 
     def open(self, run: Run) -> None:
@@ -127,6 +129,7 @@ class LiveView:
 
     def connect(self) -> StreamModel:
         """Opens the comm to the page."""
+        self._cell = where().get("cell_id")
         self._model = StreamModel(meta=self._meta, status=self._status)
         self._model.source = self._state
         self._model.on_msg(self._received)
@@ -156,6 +159,11 @@ class LiveView:
             return None
         data, metadata = settled(self._run.transcript)
         return {"data": data, "metadata": metadata}
+
+    def output(self) -> dict[str, Any]:
+        """The output as it is now, for a page whose notebook was loaded without it."""
+        assert self._run is not None
+        return self.bundle() or {"data": live(self._run.transcript, self.address), "metadata": {}}
 
     # Sink
 
@@ -297,6 +305,8 @@ class LiveView:
             _on_stream_thread(lambda: self._tell(lambda: {"op": "snapshot", **self._state()}))
         elif op == "bundle":
             _on_stream_thread(lambda: self._tell(lambda: {"op": "bundle", "bundle": self.bundle()}))
+        elif op == "place":
+            _on_stream_thread(lambda: self._tell(lambda: {"op": "place", "cell": self._cell, "output": self.output()}))
         elif op == "settled":
             self._close()
         elif op != "hello":
@@ -370,6 +380,10 @@ class LiveColumns:
         """The settled output, once there is one."""
         return self._bundle
 
+    def output(self) -> dict[str, Any]:
+        """The output as it is now."""
+        return self._bundle or {"data": live_columns([sink.column() for sink in self.sinks]), "metadata": {}}
+
 
 class LiveColumn(LiveView):
     """The view of one column."""
@@ -398,7 +412,8 @@ class LiveColumn(LiveView):
 
     def column(self) -> dict[str, Any]:
         """The column as the live output names it."""
-        return {"model_id": self.connect().model_id, "stream_id": self._meta.get("stream_id", ""), "model": self._meta["model"]}
+        model = self._model or self.connect()
+        return {"model_id": model.model_id, "stream_id": self._meta.get("stream_id", ""), "model": self._meta["model"]}
 
     def open(self, run: Run) -> None:
         """Binds the run; the output is there, or comes with :meth:`LiveColumns.open`."""
@@ -412,6 +427,10 @@ class LiveColumn(LiveView):
     def bundle(self) -> dict[str, Any] | None:
         """The settled output of all columns."""
         return self._columns.bundle()
+
+    def output(self) -> dict[str, Any]:
+        """The output of all columns."""
+        return self._columns.output()
 
     def begin(self, run: Run) -> None:
         """It is this column's turn."""

@@ -9,6 +9,7 @@ turn up after all, it goes on as the live view.
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from time import monotonic
 from typing import Any
 
@@ -32,9 +33,7 @@ def is_certain() -> bool:
 
 def would_have_said_hello(waited: bool) -> bool:
     """Whether a page's hello can reach the kernel now: while a cell is awaited, on ipykernel 7 and newer."""
-    from ipykernel import version_info
-
-    return waited and int(version_info[0]) >= 7
+    return waited and int(version("ipykernel").partition(".")[0]) >= 7
 
 
 class Plain:

@@ -284,7 +284,8 @@ def where() -> dict[str, Any]:
     return {
         "notebook": os.environ.get("JPY_SESSION_NAME"),
         "cell_id": (parent.get("metadata") or {}).get("cellId"),
-        "execution_count": shell.execution_count,
+        # some versions of IPython count a cell when it begins, others when it has ended: the display hook knows which
+        "execution_count": shell.displayhook.prompt_count,
     }
 
 

@@ -28,6 +28,7 @@ from tokenstream_magic.transcripts.preferences import COMPARE, TIE, vote_tags
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,13 @@ class CompareResult:
         frame["cost"] = frame["cost"].astype("Float64")
         frame["order"] = frame["order"].astype("Int64")
         return frame
+
+    def plot(self, kind: str = "growth", **how: Any) -> Figure:
+        """A picture: ``growth``, how each answer grew on one time axis. See :mod:`.plots`."""
+        from tokenstream_magic.experiments import drawn
+
+        picture: Figure = drawn(self, kind, **how)
+        return picture
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: who, outcome, TTFT, TTFA, TPOT, rate, tokens, cost and the first words."""

@@ -1,7 +1,7 @@
 """Pictures of runs: quiet, honest, readable in light and dark.
 
-``plot(transcript, "timeline" | "reading" | "gaps")`` and ``plot(result, "distribution" | "ecdf" | "box" | "heatmap" | "gaps"
-| "drift")``. Colours are Okabe and Ito's, which readers who are colour-blind tell apart; what is drawn is named where it
+``plot(transcript, "timeline" | "reading" | "gaps")``, ``plot(result, "distribution" | "ecdf" | "box" | "heatmap" | "gaps"
+| "drift")`` and, of some runs beside each other, ``plot(transcripts, "growth")``. Colours are Okabe and Ito's, which readers who are colour-blind tell apart; what is drawn is named where it
 stands, with its unit. Axes of amounts begin at zero, or are logarithmic where values spread over decades, and say so.
 ``theme`` is ``light`` or ``dark``; left out, it follows ``figure.facecolor`` of matplotlib's own settings.
 """
@@ -16,7 +16,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from matplotlib import rcParams
@@ -91,8 +91,8 @@ class Picture(Figure):
 
 
 def plot(subject: Any, kind: str = "timeline", *, theme: str | None = None, **how: Any) -> Figure:
-    """A picture of a transcript or of a result. Raises BadRequest for a kind there is not, and where there is nothing to draw."""
-    kinds: Mapping[str, Any] = _OF_TRANSCRIPT if isinstance(subject, Transcript) else _OF_RESULT
+    """A picture of a transcript, a result or a few transcripts. Raises BadRequest for a kind there is not, and where there is nothing to draw."""
+    kinds: Mapping[str, Any] = _OF_TRANSCRIPT if isinstance(subject, Transcript) else _OF_RESULT if hasattr(subject, "varied") else _OF_SOME
     if kind not in kinds:
         raise BadRequest(f"There is no plot {one_line(kind)[:40]!r}.", f"There are: {', '.join(kinds)}.")
     if theme is None:
@@ -264,6 +264,45 @@ def gaps(subject: Any, theme: Theme) -> Figure:
     return figure
 
 
+# of some runs, beside each other
+
+
+def growth(subject: Iterable[Transcript], theme: Theme) -> Figure:
+    """How each answer grew, on one time axis that begins with each run's own request: characters of text that had arrived."""
+    runs = list(subject)
+    hidden = bool(getattr(subject, "hidden", False))  # a comparison whose names the reader may not know yet
+    names = list(getattr(subject, "labels", ())) if hidden else [run.model for run in runs]
+    if len(runs) > len(theme.series):
+        raise BadRequest(f"{len(runs)} runs are too many to tell apart: a picture shows {len(theme.series)} at most.")
+    drawn, (axes,) = _figure(theme, height=2.7 + 0.2 * len(runs))
+    most, last = 0, 0.0
+    for place, (name, run) in enumerate(zip(names, runs, strict=True)):
+        stamps = [stamp for stamp in run.timeline if stamp.channel == "text" and stamp.choice == 0]
+        colour = theme.series[place]
+        if not stamps:
+            axes.plot([], [], color=colour, lw=2, label=f"{_name(name)}: no text ({run.outcome})")
+            continue
+        times = [stamp.offset_ns / 1e9 for stamp in stamps]
+        amounts = list(accumulate(stamp.characters for stamp in stamps))
+        ended = "" if run.outcome == "complete" else f", {run.outcome}"
+        told = f"{_name(name)}: first words {_time(times[0] * 1000)}, last {_time(times[-1] * 1000)}{ended}"
+        axes.step([times[0], *times], [0, *amounts], where="post", color=colour, lw=1.9, label=told, zorder=3)
+        axes.plot(times[-1], amounts[-1], "o", ms=5, color=colour, zorder=4)
+        most, last = max(most, amounts[-1]), max(last, times[-1])
+    if not most:
+        raise BadRequest("No text arrived in these runs.", "Their outcomes say why.")
+    axes.set_xlim(0, last * 1.04)
+    axes.set_ylim(0, most * 1.08)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("time since each request (s)")
+    axes.set_ylabel("characters arrived")
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), frameon=False, labelcolor="linecolor", fontsize=8.5, handlelength=1.2, borderaxespad=0.2
+    )
+    _title(drawn, theme, "how the answers grew")
+    return drawn
+
+
 # of many runs
 
 
@@ -373,6 +412,7 @@ def drift(result: Any, theme: Theme, by: str | None = None, figure: str = "ttft_
 
 _MOMENTS = {"stop_requested": "Stop", "closed": "closed"}
 _OF_TRANSCRIPT = {"timeline": timeline, "reading": reading, "gaps": gaps}
+_OF_SOME = {"growth": growth}
 _OF_RESULT = {"distribution": distribution, "ecdf": ecdf, "box": box, "heatmap": heatmap, "gaps": gaps, "drift": drift}
 
 

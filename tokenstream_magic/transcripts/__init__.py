@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from tokenstream_magic.transcripts.preferences import Standings
     from tokenstream_magic.transcripts.statistics import Group
     from tokenstream_magic.transcripts.store import Store
+    from tokenstream_magic.wire.kept import Wire
 
-__all__ = ["backup", "delete", "get", "last", "off", "on", "open_store", "recent", "search", "stats", "status", "to_pandas", "votes"]
+__all__ = ["backup", "delete", "get", "last", "off", "on", "open_store", "recent", "search", "stats", "status", "to_pandas", "votes", "wire"]
 
 EVERY = 1 << 31
 
@@ -80,6 +81,11 @@ def votes(**filters: Any) -> Standings:
 def status() -> dict[str, Any]:
     """Path, size, count, schema version, whether runs are kept, and what is not written yet."""
     return open_store().status()
+
+
+def wire(id: str) -> Wire | None:
+    """The raw reads and headers of a run that kept them (``--wire``); None for any other."""
+    return open_store().wire(id)
 
 
 def delete(id: str) -> Transcript:

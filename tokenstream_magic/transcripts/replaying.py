@@ -31,18 +31,22 @@ from tokenstream_magic.wire.protocols import PROTOCOLS
 FASTEST = 1e6
 AT_ONCE = 256  # pieces played without a pause before other streams get their turn
 
-_TEXTUAL = {"text": Text, "reasoning": Reasoning, "refusal": Refusal}
+_TEXTUAL: dict[str, type[Text] | type[Reasoning] | type[Refusal]] = {"text": Text, "reasoning": Reasoning, "refusal": Refusal}
 _INSTANT = ("instant", "instantly", "inf", "max")
 _PLAYED = "id created_at notebook cell_id execution_count tags note parent_id conversation_id replayed growing timeline timing".split()
 
 
 @dataclass(frozen=True)
 class Playback:
-    """What to play and how: ``speed`` is a factor, infinite for at once; ``way`` another delivery, None for its own."""
+    """What to play and how: ``speed`` is a factor, infinite for at once; ``way`` another delivery, None for its own.
+
+    ``another_prompt``: the cell it is played in asks something else than what was sent.
+    """
 
     original: Transcript
     speed: float = 1.0
     way: Way | None = None
+    another_prompt: bool = False
 
     @property
     def timeline(self) -> Timeline:
@@ -52,14 +56,15 @@ class Playback:
     def about(self) -> dict[str, Any]:
         """What a replay says of itself."""
         speed = "instant" if math.isinf(self.speed) else self.speed
-        return {"of": self.original.id, "speed": speed, **({"as": str(self.way)} if self.way else {})}
+        about: dict[str, Any] = {"of": self.original.id, "speed": speed, **({"as": str(self.way)} if self.way else {})}
+        return {**about, "note": "the prompt here is not the one that was sent"} if self.another_prompt else about
 
 
-def playback(original: Transcript, speed: float | str = 1.0, as_: str | None = None) -> Playback:
+def playback(original: Transcript, speed: float | str = 1.0, as_: str | None = None, *, another_prompt: bool = False) -> Playback:
     """How to play a transcript: ``speed`` 2 is twice as fast, ``instant`` at once; ``as_`` another delivery. Raises BadRequest."""
     if original.outcome == "running":
         raise BadRequest(f"{original.id} is still streaming.", "Replay it when it has ended.")
-    return Playback(original, speed_of(speed), None if as_ is None else way(as_))
+    return Playback(original, speed_of(speed), None if as_ is None else way(as_), another_prompt)
 
 
 def speed_of(said: float | str) -> float:

@@ -13,7 +13,7 @@ from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.redaction import Redactor
 from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.timeline import Timeline, decode
-from tokenstream_magic.transcripts.schema import SEARCHED, TIMING, USAGE, WORDS, batches, transcripts
+from tokenstream_magic.transcripts.schema import SEARCHED, TIMING, USAGE, WORDS, batches, transcripts, wires
 
 SAME = (
     "id model resolved_model endpoint protocol prompt system messages options template variables outcome stop_cause error"
@@ -131,10 +131,17 @@ def put_many(connection: sa.Connection, rows: list[dict[str, Any]], updated_at: 
     index(connection, [{"seq": row["seq"], **{name: row[name] for name in SEARCHED}} for row in values])
 
 
+def put_wire(connection: sa.Connection, id: str, packed: bytes) -> None:
+    """Writes the packed wire of a transcript, in the place of the one that is there."""
+    connection.execute(wires.delete().where(wires.c.transcript_id == id))
+    connection.execute(wires.insert().values(transcript_id=id, packed=packed))
+
+
 def remove(connection: sa.Connection, id: str) -> None:
-    """Takes a row, what can be searched of it, and its batches away."""
+    """Takes a row, what can be searched of it, its batches and its wire away."""
     unindex(connection, id)
     connection.execute(batches.delete().where(batches.c.transcript_id == id))
+    connection.execute(wires.delete().where(wires.c.transcript_id == id))
     connection.execute(transcripts.delete().where(transcripts.c.id == id))
 
 

@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from tokenstream_magic.transcripts.rows import from_row, put, to_row
+from tokenstream_magic.transcripts.rows import from_row, put, put_wire, to_row
 from tokenstream_magic.transcripts.schema import transcripts
+from tokenstream_magic.wire.kept import unpack
 
 if TYPE_CHECKING:
     from tokenstream_magic.transcripts.database import Database
@@ -40,7 +41,9 @@ def salvage(damaged: Path, into: Database) -> int:
             if row is None:
                 break
             misses, position = 0, row["place"]
-            saved += _copy(row, into)
+            if _copy(row, into):
+                saved += 1
+                _copy_wire(source, row["id"], into)
     return saved
 
 
@@ -50,6 +53,16 @@ def _opened(damaged: Path) -> sqlite3.Connection:
     source.execute("PRAGMA trusted_schema=OFF")
     source.execute("PRAGMA writable_schema=ON")  # nothing is written: it lets SQLite read a file that is too short
     return source
+
+
+def _copy_wire(source: sqlite3.Connection, id: str, into: Database) -> None:
+    """The wire of a row too, where there is one that can be read."""
+    with contextlib.suppress(sqlite3.Error, sa.exc.SQLAlchemyError, ValueError):
+        found = source.execute("SELECT packed FROM wires WHERE transcript_id = ?", (id,)).fetchone()
+        if found is not None:
+            unpack(found["packed"])
+            with into.engine.begin() as connection:
+                put_wire(connection, id, found["packed"])
 
 
 def _copy(row: sqlite3.Row, into: Database) -> bool:

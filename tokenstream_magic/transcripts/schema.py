@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from tokenstream_magic.record import Usage
 from tokenstream_magic.timing.metrics import Timing
 
-VERSION = 2
-REVISION = "0002"
+VERSION = 3
+REVISION = "0003"
 
 metadata = sa.MetaData()
 
@@ -85,6 +85,14 @@ batches = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("pieces", sa.JSON, nullable=False),  # [channel, choice, text] in the order of arrival
     sa.Column("timeline", sa.LargeBinary, nullable=False),
+)
+
+# the raw reads of runs that were asked to keep them, as wire/kept.py packs them; nothing but their own reader loads them
+wires = sa.Table(
+    "wires",
+    metadata,
+    sa.Column("transcript_id", sa.String(26), primary_key=True),
+    sa.Column("packed", sa.LargeBinary, nullable=False),
 )
 
 # full-text search: SQLite's FTS5 beside the table, and an index of PostgreSQL's own

@@ -12,8 +12,8 @@ import time
 import sqlalchemy as sa
 
 from tokenstream_magic.transcripts.database import Database
-from tokenstream_magic.transcripts.rows import from_row, put, remove, to_row
-from tokenstream_magic.transcripts.schema import batches, transcripts
+from tokenstream_magic.transcripts.rows import from_row, put, put_wire, remove, to_row
+from tokenstream_magic.transcripts.schema import batches, transcripts, wires
 
 AT_ONCE = 200
 
@@ -40,6 +40,8 @@ class Spool:
                 for row in rows:
                     put(connection, to_row(from_row(row)), None, time.time())
                     connection.execute(batches.delete().where(batches.c.transcript_id == row["id"]))
+                    for kept in self.database.read(sa.select(wires).where(wires.c.transcript_id == row["id"])):
+                        put_wire(connection, row["id"], kept["packed"])
             with self.database.writing() as connection:
                 for row in rows:
                     remove(connection, row["id"])

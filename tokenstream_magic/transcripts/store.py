@@ -12,6 +12,7 @@ import atexit
 import os
 import re
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
@@ -26,13 +27,15 @@ from tokenstream_magic.redaction import Redactor
 from tokenstream_magic.transcripts import owners, switch
 from tokenstream_magic.transcripts.database import Database, make_private
 from tokenstream_magic.transcripts.finding import Filters, columns, newest
-from tokenstream_magic.transcripts.rows import from_row, put_many, redacted, remove, to_row
-from tokenstream_magic.transcripts.schema import VERSION, WORDS, transcripts, version_of
+from tokenstream_magic.transcripts.rows import from_row, put_many, put_wire, redacted, remove, to_row
+from tokenstream_magic.transcripts.schema import VERSION, WORDS, transcripts, version_of, wires
 from tokenstream_magic.transcripts.spool import Spool
 from tokenstream_magic.transcripts.writer import Writer
+from tokenstream_magic.wire.kept import Wire, unpack
 
 RETRY_SECONDS = 30.0
 AT_ONCE = 500
+WIRES_SINCE = 3  # the version of the database that has them
 
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{1,26}")
 _LAST = re.compile(r"(?:last|latest)(?:~(\d{1,9}))?")
@@ -70,6 +73,7 @@ class Store:
                     raise self.database.error(error) from None
         # a database that is locked for long, and a server, are made ready on the writer's thread: no stream waits for them
         self._writer = Writer(self.database, self.spool)
+        self._wires = _Wires(self)
 
     @property
     def writer(self) -> Writer:
@@ -99,14 +103,14 @@ class Store:
             rows = self._read(query)
             if not rows:
                 raise BadRequest("There are not that many transcripts.", "%transcripts lists them.")
-            return from_row(rows[0])
+            return self._from_row(rows[0])
         prefix = id.strip().upper()
         if not _ULID.fullmatch(prefix):
             raise BadRequest(f"{id!r} is no transcript id.", "%transcripts lists them; last is the newest.")
         query = sa.select(transcripts).where(transcripts.c.id.between(prefix, prefix.ljust(_LENGTH, "Z"))).limit(2)
         rows = self._read(query)
         if len(rows) == 1:
-            return from_row(rows[0])
+            return self._from_row(rows[0])
         problem = f"{id!r} is the start of several transcript ids" if rows else f"There is no transcript {id!r}"
         raise BadRequest(f"{problem}.", "%transcripts lists them.")
 
@@ -115,7 +119,7 @@ class Store:
 
         ``brief`` is for a list: texts are cut, messages, options and the timeline left out.
         """
-        return [from_row(row) for row in self.rows(limit, Filters(**filters), brief=brief)]
+        return [self._from_row(row) for row in self.rows(limit, Filters(**filters), brief=brief)]
 
     def rows(self, limit: int, filters: Filters, *, brief: bool = False) -> Sequence[Mapping[str, Any]]:
         """The rows of :meth:`recent`."""
@@ -131,7 +135,7 @@ class Store:
         after = -1
         while rows := self._read(sa.select(transcripts).where(transcripts.c.seq > after).order_by(transcripts.c.seq).limit(AT_ONCE)):
             after = rows[-1]["seq"]
-            yield from map(from_row, rows)
+            yield from map(self._from_row, rows)
 
     def add_many(self, found: Iterable[Transcript]) -> int:
         """Keeps transcripts that have ended, in one transaction; those whose ids are there already are left out. How many were new."""
@@ -146,6 +150,10 @@ class Store:
                     rows = [redacted(to_row(fresh[id]), redactor) for id in part if id not in there]
                     if rows:
                         put_many(connection, rows, time())
+                    for row in rows:
+                        wire = fresh[row["id"]].kept_wire
+                        if wire is not None:
+                            put_wire(connection, row["id"], wire.pack())
                     kept += len(rows)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self.database.error(error) from None
@@ -161,6 +169,14 @@ class Store:
                     connection.execute(transcripts.update().where(transcripts.c.id == id).values(tags=redactor.data(list(new))))
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self.database.error(error) from None
+
+    def wire(self, id: str) -> Wire | None:
+        """The wire of a transcript, which nothing else loads; None when it was not kept. Raises StoreError when it is damaged."""
+        packed = self._packed(self.get(id).id if len(id) != _LENGTH else id)
+        try:
+            return unpack(packed) if packed is not None else None
+        except ValueError as error:
+            raise StoreError(f"The wire of {id} cannot be read: {one_line(error)}.", "The transcript itself is whole.") from None
 
     def query(self, query: sa.Executable) -> Sequence[Any]:
         """The rows of a query of our own, after everything so far is written."""
@@ -261,6 +277,20 @@ class Store:
         if self.spool is not None:
             self.spool.database.dispose()
 
+    def _from_row(self, row: Mapping[str, Any]) -> Transcript:
+        transcript = from_row(row)
+        transcript.wire_source = self._wires
+        return transcript
+
+    def _packed(self, id: str) -> bytes | None:
+        self._writer.flush()
+        with self.database.reading() as connection:
+            version = version_of(connection)
+        if version is not None and version < WIRES_SINCE:  # an older database that can only be read
+            return None
+        rows = self._read(sa.select(wires.c.packed).where(wires.c.transcript_id == id))
+        return bytes(rows[0]["packed"]) if rows else None
+
     def _read(self, query: sa.Executable) -> Sequence[Any]:
         """Rows; of the spool while the server is away."""
         try:
@@ -277,6 +307,9 @@ class Store:
         part: list[dict[str, Any]] = []
         with copy.writing() as connection:
             for transcript in self.each():
+                packed = self._packed(transcript.id)
+                if packed is not None:
+                    put_wire(connection, transcript.id, packed)
                 part.append(to_row(transcript))
                 if len(part) == AT_ONCE:
                     put_many(connection, part, time())
@@ -285,6 +318,27 @@ class Store:
                 put_many(connection, part, time())
         _truncate(copy)
         copy.dispose()
+
+
+class _Wires:
+    """Where a transcript finds its wire: its store, as long as that is there. Of a copy in another process it is that process's store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = weakref.ref(store)
+
+    def __call__(self, id: str) -> Wire | None:
+        return (self._store() or current()).wire(id)
+
+    def __deepcopy__(self, _: object) -> _Wires:
+        return self
+
+    def __reduce__(self) -> str:
+        return "stored_wire"
+
+
+def stored_wire(id: str) -> Wire | None:
+    """The wire of a transcript in the store of this process."""
+    return current().wire(id)
 
 
 def _truncate(database: Database) -> None:

@@ -39,7 +39,7 @@ class MessageDecoder(ABC):
 
     def decode(self, piece: Piece) -> list[Event]:
         """The events of one piece. Never raises on what a server sends."""
-        if type(piece) is not Frame:
+        if not isinstance(piece, Frame):
             return [KeepAlive()] if isinstance(piece, Comment) else self._stray(piece.text)
         data, event = piece.raw, piece.event
         template = self._template

@@ -90,6 +90,8 @@ class Wire:
     protocol: str
     exchanges: list[Exchange] = field(default_factory=list)
     left_out: int = 0
+    tab: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """What a page shows of it, once that was worked out."""
 
     @property
     def answer(self) -> list[Exchange]:
@@ -209,10 +211,6 @@ class Tap:
     def whole(self) -> None:
         """The response is no stream."""
         self._exchanges[-1][0].whole = True
-
-    def continued(self) -> None:
-        """The response goes on in the middle of a frame, where the connection before broke off."""
-        self._exchanges[-1][0].renewed = False
 
     def take(self, data: bytes, at: int, number: int) -> None:
         """The bytes of a read; pieces of one read become one again."""

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tokenstream_magic.wire.events import (
@@ -170,7 +171,10 @@ def listed(wire: Wire) -> list[Listed]:
 
 def _of_attempt(attempt: int, exchanges: Sequence[Exchange], protocol: str) -> list[Listed]:
     body = b"".join(exchange.body for exchange in exchanges)
-    ends, stamps, numbers, before = [], [], [], 0
+    ends: list[int] = []
+    stamps: list[int] = []
+    numbers: list[int] = []
+    before = 0
     for exchange in exchanges:
         ends += [before + end for end in exchange.ends]
         stamps += exchange.stamps
@@ -183,7 +187,7 @@ def _of_attempt(attempt: int, exchanges: Sequence[Exchange], protocol: str) -> l
     last_reads = [min(bisect_left(ends, piece.end), top) for piece in pieces]
     together = Counter(read for piece, read in zip(pieces, last_reads, strict=True) if piece.kind == "frame")
     times = sorted({stamps[read] for read in last_reads})
-    gaps = sorted(now - then for then, now in zip(times, times[1:], strict=False))
+    gaps = sorted(now - then for then, now in pairwise(times))
     long = max(GAP_FLOOR_NS, GAP_FACTOR * gaps[len(gaps) // 2]) if gaps else GAP_FLOOR_NS
     made: list[Listed] = []
     over, reached = False, stamps[0]
@@ -199,9 +203,7 @@ def _of_attempt(attempt: int, exchanges: Sequence[Exchange], protocol: str) -> l
         if gap > long:
             marks.insert(0, "gap")
         became = tuple(_words(event) for event in piece.events)
-        made.append(
-            Listed(attempt, piece.kind, raw, reached, gap, numbers[read], read - first + 1, together[read], became, tuple(marks))
-        )
+        made.append(Listed(attempt, piece.kind, raw, reached, gap, numbers[read], read - first + 1, together[read], became, tuple(marks)))
         over = over or any(isinstance(event, Terminator) for event in piece.events)
     return made
 

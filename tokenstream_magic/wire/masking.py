@@ -27,6 +27,7 @@ _SECRET = re.compile(
 _IN_QUERY = re.compile(
     r"([?&](?:key|api[-_]?key|access[-_]?token|token|secret|password|sig|signature|x-goog-signature|code)=)[^&#\s]+", re.IGNORECASE
 )
+_OUTSIDE = re.compile(r'["\n\r]')
 _STARS = re.compile(r"\*+")
 
 
@@ -61,7 +62,9 @@ def _bodies(exchanges: list[Exchange], protocol: str, in_bytes: Redactor, redact
     whole = b"".join(exchange.body for exchange in exchanges).decode("latin-1")
     body, found = bytearray(whole, "latin-1"), 0
     for start, end in _masked(whole, in_bytes):
-        if in_bytes.values and any(value in whole[start:end] for value in in_bytes.values) or not re.search(r'["\n\r]', whole[start:end]):
+        hidden = whole[start:end]
+        # a pattern that reaches over the end of a JSON string has found no key
+        if any(value in hidden for value in in_bytes.values) or not _OUTSIDE.search(hidden):
             body[start:end] = b"*" * (end - start)
             found += 1
     _put(exchanges, body)
@@ -80,11 +83,10 @@ def _bodies(exchanges: list[Exchange], protocol: str, in_bytes: Redactor, redact
         found += len(spans)
         place = 0
         for text, start, end in pieces:
-            for begin, stop in spans:
-                if begin < place + len(text) and stop > place:
-                    hidden = "".join("*" if begin <= place + i < stop else letter for i, letter in enumerate(text))
-                    _replace(body, start, end, text, hidden, by_line=by_line)
-                    text = hidden
+            stars = {at - place for begin, stop in spans for at in range(max(begin, place), min(stop, place + len(text)))}
+            if stars:
+                hidden = "".join("*" if at in stars else letter for at, letter in enumerate(text))
+                _replace(body, start, end, text, hidden, by_line=by_line)
             place += len(text)
     _put(exchanges, body)
     return found

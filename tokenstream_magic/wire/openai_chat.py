@@ -168,6 +168,9 @@ class Decoder(MessageDecoder):
             counted = _usage(usage)
             if counted is not None:
                 events.append(counted)
+            cost = usage.get("cost") if isinstance(usage, dict) else None
+            if isinstance(cost, (int, float)) and not isinstance(cost, bool):
+                events.append(ServerTiming({"cost": cost}))  # OpenRouter's, in its credits
         if failure is not None:
             events.append(self._fail(failure))
         return events or [KeepAlive()]

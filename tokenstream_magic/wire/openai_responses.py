@@ -323,8 +323,8 @@ class Decoder(MessageDecoder):
             self._whole_item(place, item, events, streamed if known is None else set())
 
     def _whole_item(self, place: int, item: Mapping[str, Any], events: list[Event], streamed: set[str]) -> None:
-        kind = item.get("type")
-        if string(kind) in _CALLS:
+        kind = string(item.get("type")) or ""
+        if kind in _CALLS:
             self._call(place, item, item.get(_CALLS[kind]), events, whole=True)
             return
         known = {stem for at, stem in self._seen if at == place} | streamed

@@ -22,7 +22,7 @@ class ThinkTags:
     def __init__(self, *, inside: bool = False) -> None:
         self._state = "inside" if inside else "before"
         self._held = ""
-        self._closing = CLOSING
+        self._closing: tuple[str, ...] = CLOSING
 
     def feed(self, text: str) -> list[Part]:
         """The parts that are known with ``text``."""

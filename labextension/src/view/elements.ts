@@ -14,6 +14,16 @@ type Tag =
   | 'dd'
   | 'input'
   | 'label'
+  | 'select'
+  | 'option'
+  | 'table'
+  | 'thead'
+  | 'tbody'
+  | 'tr'
+  | 'th'
+  | 'td'
+  | 'p'
+  | 'time'
   | 'pre';
 
 /** An element with a class and text. */

@@ -46,6 +46,8 @@ export interface ISettled extends ISettledChoice {
     diagnostics?: string[];
     timeline?: unknown;
     logprobs?: ILogprob[][];
+    /** Of a run that kept its wire: what wire-data.ts reads. */
+    wire?: unknown;
   };
 }
 

@@ -12,6 +12,7 @@ import { ICall, ISettled, ISettledChoice, answersOf } from './settled';
 import { Timeline } from './timeline';
 import { ITimeline, Strands, countAt, readTimeline } from './timeline-data';
 import { Tinted } from './tint';
+import { WirePanel } from './wire';
 
 const TICK_MS = 100;
 
@@ -24,6 +25,7 @@ export class StreamView {
   private header: Header;
   private replay: Replay;
   private panel: Panel;
+  private wire: WirePanel;
   private answers: ChoiceView[] = [];
   private heads: HTMLElement[] = [];
   private columns = element('div', 'ts-Choices');
@@ -52,6 +54,7 @@ export class StreamView {
     this.timeline = new Timeline(trans);
     this.replay = new Replay(trans, ms => this.seek(ms));
     this.panel = new Panel(trans, on => this.tint(on));
+    this.wire = new WirePanel(trans);
     this.node.setAttribute('role', 'region');
     this.problem.hidden = this.room.hidden = true;
     this.node.append(
@@ -59,6 +62,7 @@ export class StreamView {
       this.timeline.node,
       this.replay.node,
       this.panel.node,
+      this.wire.node,
       this.room,
       this.problem,
       this.header.announcer
@@ -95,6 +99,7 @@ export class StreamView {
     );
     this.timeline.settled(null, null);
     this.panel.hide();
+    this.wire.hide();
     this.room.hidden = true;
     this.header.disconnected(model);
     this.node.dataset.state = 'lost';
@@ -113,6 +118,7 @@ export class StreamView {
     this.drawAs(transcript.format);
     this.timeline.settled(this.line, this.strands);
     this.panel.update(transcript, this.line);
+    this.wire.update(transcript.about.wire);
     this.room.hidden = true;
     this.drawSettled(transcript);
   }
