@@ -45,11 +45,11 @@ __all__ = [
 if TYPE_CHECKING:
     from tokenstream_magic import transcripts
     from tokenstream_magic.api import astream, running, stop, stream
-    from tokenstream_magic.iterating import aevents, events
     from tokenstream_magic.capture import decode
     from tokenstream_magic.errors import TokenstreamError
     from tokenstream_magic.experiments.compare import compare
     from tokenstream_magic.experiments.sweep import sweep
+    from tokenstream_magic.iterating import aevents, events
     from tokenstream_magic.record import Transcript
 
 

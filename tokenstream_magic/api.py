@@ -15,7 +15,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from tokenstream_magic import attachments, catalog, conversations, prompt as prompts, rounds, schemas, tools
+from tokenstream_magic import attachments, catalog, conversations, prompt as prompts, rounds, schemas, telemetry, tools
 from tokenstream_magic.display import views
 from tokenstream_magic.errors import BadRequest, KeyRefused, StoreError, TokenstreamError
 from tokenstream_magic.plain import plain, plain_text
@@ -157,7 +157,7 @@ def begin(prepared: Prepared, *, view: views.View | None = None, sinks: Sequence
     transcript.conversation_id = prepared.conversation_id or (transcript.id if prepared.tools else None)
     attachments.remember(prepared.prompt.messages)
     kept = None if prepared.no_log else keeper()
-    attached = [rounds.Checked(prepared), *(sink for sink in (view, kept) if sink is not None), *sinks]
+    attached = [rounds.Checked(prepared), *(sink for sink in (view, kept, telemetry.sink()) if sink is not None), *sinks]
     return _opened(Run(plan, transcript, attached), view)
 
 
@@ -194,7 +194,9 @@ def again(original: Transcript, model: str | None = None, *, base_url: str | Non
         raise BadRequest(f"What was attached is not kept, and {lost} is gone with its kernel.", "Ask again with -a.")
     if model is None:
         if not base_url and original.endpoint not in catalog.endpoints():
-            raise BadRequest(f"It was asked of {original.model or 'nobody'}, at an address of its own.", "Name it: -m MODEL --base-url URL.")
+            raise BadRequest(
+                f"It was asked of {original.model or 'nobody'}, at an address of its own.", "Name it: -m MODEL --base-url URL."
+            )
         model = _model_of(conversations.Past([], "", original), base_url)
     options = {name: value for name, value in original.options.items() if flags.get(name) is None}
     asked = Prompt(messages, original.template or original.prompt, dict(original.variables))

@@ -18,6 +18,7 @@ from tokenstream_magic.errors import BadRequest, KeyRefused, LocalModelError, To
 from tokenstream_magic.version import __version__
 
 if TYPE_CHECKING:
+    from tokenstream_magic.prompt import Prompt
     from tokenstream_magic.rounds import Prepared
 
 OK, UNHEALTHY, USAGE, TRUNCATED, FAILED = 0, 1, 2, 3, 4
@@ -199,7 +200,9 @@ def _stream(words: Sequence[str]) -> int:
         raise BadRequest("There is no prompt on standard input.", "Example: echo 'Name three rivers.' | tokenstream stream local")
     around = api.named_template(flags.template)
     system = flags.system or around.get("system")
-    asked = prompts.build(text.rstrip("\n"), None, system, around=around.get("prompt"), params=keywords["param"])
+    asked: str | Prompt = ""
+    if text.strip():
+        asked = prompts.build(text.rstrip("\n"), None, system, around=around.get("prompt"), params=keywords["param"])
     if flags.dry_run:
         from tokenstream_magic.commands import dry_run
 

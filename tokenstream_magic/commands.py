@@ -16,6 +16,7 @@ from tokenstream_magic import (
     fences,
     prompt as prompts,
     survey,
+    telemetry,
     transcript_commands,
 )
 from tokenstream_magic.display import listing, views
@@ -87,13 +88,16 @@ def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, 
             go(experiment)
             return
         around = api.named_template(flags.template)
-        asked = prompts.build(
-            cell.rstrip("\n"),
-            None if flags.raw else names,
-            flags.system or around.get("system"),
-            around=around.get("prompt"),
-            params=keywords.pop("param"),
-        )
+        given = keywords.pop("param")
+        asked = Prompt([], "")  # what a replay without a body is asked
+        if cell.strip() or flags.template is not None:
+            asked = prompts.build(
+                cell.rstrip("\n"),
+                None if flags.raw else names,
+                flags.system or around.get("system"),
+                around=around.get("prompt"),
+                params=given,
+            )
         keywords = {**api.bound(keywords, names), "default_model": magics.model}
         if flags.dry_run:
             plan, _ = api.prepare(asked, model, **api.request_flags(keywords))
@@ -206,6 +210,14 @@ async def atranscripts(magics: Any, line: str) -> Any:
     if isinstance(done, Prepared):
         return _bind_stream(magics, await api.aanswer(done, lambda run: _bind_stream(magics, run.transcript)))
     return done
+
+
+def check_telemetry() -> None:
+    """Says what is missing for OpenTelemetry, as soon as it is turned on."""
+    try:
+        telemetry.check()
+    except TokenstreamError as error:
+        views.print_text(str(error))
 
 
 def _bind_stream(magics: Any, transcript: Transcript) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
-from traitlets import Unicode, observe
+from traitlets import Bool, Unicode, observe
 
 _REWRITTEN = "get_ipython().run_cell_magic('stream',"
 _AWAITED = "get_ipython().run_cell_magic('astream',"
@@ -26,6 +26,21 @@ class StreamMagics(Magics):
     database = Unicode("", help="Where transcripts are kept: a path or an SQLAlchemy URL. Empty: the user's data directory.").tag(
         config=True
     )
+
+    otel = Bool(
+        False, help="Tell every run to OpenTelemetry: a span and metrics, without prompts and answers unless its own variable says so."
+    ).tag(config=True)
+    otel_profile = Unicode("semconv-1.41", help="The names of its attributes and metrics: semconv-1.41, or genai-main.").tag(config=True)
+
+    @observe("otel", "otel_profile")
+    def _otel_changed(self, _change: Any) -> None:
+        import os
+
+        os.environ |= {"TOKENSTREAM_OTEL": "1" if self.otel else "0", "TOKENSTREAM_OTEL_PROFILE": self.otel_profile}
+        if self.otel:
+            from tokenstream_magic import commands
+
+            commands.check_telemetry()
 
     @observe("database")
     def _database_changed(self, change: Any) -> None:
@@ -80,10 +95,15 @@ def await_stream_cells(lines: list[str]) -> list[str]:
     """The input transformer: a ``%%stream`` cell, and a line that replays or reruns, becomes an awaited call (ARCHITECTURE decision 1)."""
     if not lines or not lines[0].startswith(_REWRITTEN):
         return [_AWAITED_LINE + line.removeprefix(_LINE) if line.startswith(_PLAYING) else line for line in lines]
-    call = lines[0].replace(_REWRITTEN, _AWAITED, 1)
-    if call.rstrip().endswith(", '')"):  # IPython refuses an empty cell before we could say what is missing
-        call = call.rstrip()[: -len("'')")] + "'\\n')\n"
-    return ["await " + call, *lines[1:]]
+    first, *others = with_body(lines)
+    return ["await " + first.replace(_REWRITTEN, _AWAITED, 1), *others]
+
+
+def with_body(lines: list[str]) -> list[str]:
+    """A ``%%stream`` cell with nothing below its line: IPython refuses it before we could say what is missing, or play what needs nothing."""
+    if not lines or not lines[0].startswith(_REWRITTEN) or not lines[0].rstrip().endswith(", '')"):
+        return lines
+    return [lines[0].rstrip()[: -len("'')")] + "'\\n')\n", *lines[1:]]
 
 
 def load(shell: Any) -> None:
@@ -96,7 +116,7 @@ def load(shell: Any) -> None:
     def transform(lines: list[str]) -> list[str]:
         # a terminal has no page whose messages could come in, and its Ctrl-C reaches a blocking call; without autoawait
         # an await is a syntax error. The cell then blocks.
-        return await_stream_cells(lines) if kernel is not None and shell.autoawait else lines
+        return (await_stream_cells if kernel is not None and shell.autoawait else with_body)(lines)
 
     transform.tokenstream = True  # type: ignore[attr-defined]
     shell.input_transformers_post.append(transform)

@@ -25,7 +25,12 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def new_id() -> str:
     """A ULID: 26 characters that sort by time (https://github.com/ulid/spec)."""
-    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return ulid(time.time_ns() // 1_000_000, os.urandom(10))
+
+
+def ulid(milliseconds: int, entropy: bytes) -> str:
+    """The ULID of a time since the epoch and ten bytes."""
+    number = (max(0, milliseconds) & (1 << 48) - 1) << 80 | int.from_bytes(entropy, "big")
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tokenstream_magic import api
 from tokenstream_magic.display import listing, views
 from tokenstream_magic.errors import BadRequest, one_line
-from tokenstream_magic.flags import OUTCOMES, Parser
+from tokenstream_magic.flags import OUTCOMES, Parser, add_manner, parse_words, stream_parser
 from tokenstream_magic.record import Transcript
+from tokenstream_magic.rounds import Prepared
 
 HELP = """%transcripts [list] [filters]   what was kept, newest first; %transcripts list --help names the filters
 %transcripts show ID            draw one; ID is an id, the start of one, last or last~1
+%transcripts replay ID [--speed X] [--as HOW]   play it again, without a network; %transcripts replay --help tells how
+%transcripts rerun ID [-m M] [-o K V]   send it again; every flag that says what is sent can be another
+%transcripts diff A B           figures and words side by side
+%transcripts export [ID ...] -o FILE   jsonl, json, csv, md, html, parquet or sse; all of them without an ID
+%transcripts import FILE        jsonl and .tokenstream.json of ours, a captured response body, the logs.db of llm
 %transcripts diagnose ID [--json]   whether streaming helped, and what went wrong
 %transcripts stats [--by model,temperature]   how many, how they ended, TTFT and rate
 %transcripts delete ID          remove one for good
@@ -20,11 +27,25 @@ HELP = """%transcripts [list] [filters]   what was kept, newest first; %transcri
 %transcripts on | off           keep runs, or no longer"""
 
 FRAMES = ("transcripts", "chunks")
+_OF_A_PROMPT = {  # of a cell's flags, those that a rerun has no use for
+    "system": "-s",
+    "template": "-t",
+    "param": "-p",
+    "attachment": "-a",
+    "cid": "--cid",
+    "replay": "--replay",
+    "speed": "--speed",
+    "as_": "--as",
+    "dry_run": "--dry-run",
+}
 _COMPARED = 200  # transcripts of the same model that are looked through for the same prompt
 
 
 def perform(words: Sequence[str], prog: str) -> Any:
-    """Does what the words say and prints what there is to say; a DataFrame is returned. Raises TokenstreamError."""
+    """Does what the words say and prints what there is to say. Raises TokenstreamError.
+
+    Returned are a DataFrame, what a notebook draws, and a run that can begin: who asks for it knows how to wait.
+    """
     words = ["help"] if list(words) in (["--help"], ["-h"]) else list(words)
     named = words and not words[0].startswith("-")
     command, arguments = (words[0], words[1:]) if named else ("list", words)
@@ -38,19 +59,36 @@ def list_parser(prog: str) -> Parser:
     parser = Parser(prog=prog, add_help=False, allow_abbrev=False)
     add = parser.add_argument
     add("-n", "--limit", "--count", type=int, help="how many; 20, or all of them for a DataFrame, when not said; 0 for all")
-    add("-m", "--model", help="an endpoint, or endpoint/model")
-    add("-q", "--query", help='words in prompt, answer or reasoning; "two words" between double quotes belong together')
     add("-s", "--short", action="store_true", help="id, outcome and first words only")
     add("-u", "--usage", action="store_true", help="tokens in and out too")
+    add("--df", nargs="?", const="transcripts", choices=FRAMES, help="give a DataFrame: one row a transcript, or a chunk")
+    _add_filters(parser)
+    return parser
+
+
+def export_parser(prog: str) -> Parser:
+    """Which transcripts go to which file."""
+    parser = Parser(prog=prog, add_help=False, allow_abbrev=False)
+    add = parser.add_argument
+    add("ids", nargs="*", metavar="ID", help="transcripts; all of them, or those that the filters find, when not said")
+    add("-o", "--output", metavar="FILE", help="the file; its ending names the form: jsonl, json, csv, md, html, parquet or sse")
+    add("-f", "--form", help="another form than the ending says")
+    add("--force", action="store_true", help="write over a file that is there")
+    _add_filters(parser)
+    return parser
+
+
+def _add_filters(parser: Parser) -> None:
+    add = parser.add_argument
+    add("-m", "--model", help="an endpoint, or endpoint/model")
+    add("-q", "--query", help='words in prompt, answer or reasoning; "two words" between double quotes belong together')
     add("--since", metavar="WHEN", help="a date, or a time ago: 2026-11-01, 2h, 3d, today")
     add("--tag", help="a tag")
     add("--status", choices=OUTCOMES, help="an outcome")
     add("--notebook", metavar="NAME", help="a part of the notebook's path")
     add("--cell", metavar="ID", help="a cell's id, or its start")
     add("--cid", dest="conversation", metavar="ID", help="a conversation")
-    add("--df", nargs="?", const="transcripts", choices=FRAMES, help="give a DataFrame: one row a transcript, or a chunk")
     add("-h", "--help", action="store_true", help="this text")
-    return parser
 
 
 def _list(words: Sequence[str], prog: str) -> Any:
@@ -96,6 +134,70 @@ def _diagnose(words: Sequence[str], prog: str) -> Any:
     if views.front_end() not in ("none", "terminal"):
         return diagnosis
     return views.print_text(str(diagnosis))
+
+
+def _replay(words: Sequence[str], prog: str) -> Prepared | None:
+    parser = Parser(prog=f"{prog} replay", add_help=False, allow_abbrev=False)
+    parser.add_argument("id", nargs="?", default="last", metavar="ID", help="the transcript to play; last when not said")
+    add_manner(parser)
+    parser.add_argument("-h", "--help", action="store_true", help="this text")
+    flags = parser.parse_args(list(words))
+    if flags.help:
+        views.print_text(parser.format_help())
+        return None
+    return api.ask("", replay=flags.id, speed=flags.speed, as_=flags.as_)
+
+
+def _rerun(words: Sequence[str], prog: str) -> Prepared | None:
+    from tokenstream_magic import transcripts
+
+    named = bool(words) and not words[0].startswith("-")
+    flags, keywords = parse_words(words[1:] if named else words, f"{prog} rerun")
+    if flags.help:
+        views.print_text(stream_parser(f"{prog} rerun").format_help())
+        return None
+    wrong = next((name for name in _OF_A_PROMPT if getattr(flags, name, None)), None)
+    if wrong is not None:
+        raise BadRequest(f"A rerun sends the same prompt, and {_OF_A_PROMPT[wrong]} would change it.", "Write a new cell.")
+    keywords = {name: value for name, value in keywords.items() if name not in _OF_A_PROMPT}
+    return api.again(transcripts.get(words[0] if named else "last"), flags.model or flags.model_name, **keywords)
+
+
+def _diff(words: Sequence[str], prog: str) -> Any:
+    from tokenstream_magic import transcripts
+    from tokenstream_magic.display.difference import Difference
+
+    if len(words) != 2:
+        raise BadRequest("Name two transcripts.", f"Example: {prog} diff last~1 last.")
+    difference = Difference(*map(transcripts.get, words))
+    return difference if views.front_end() not in ("none", "terminal") else views.print_text(str(difference))
+
+
+def _export(words: Sequence[str], prog: str) -> None:
+    from tokenstream_magic import exchange
+
+    parser = export_parser(f"{prog} export")
+    flags = vars(parser.parse_args(list(words)))
+    ids, output, form, force = (flags.pop(name) for name in ("ids", "output", "form", "force"))
+    if flags.pop("help"):
+        views.print_text(parser.format_help())
+        return
+    if output is None:
+        raise BadRequest("Name the file to write.", f"Example: {prog} export last -o answer.html.")
+    chosen = exchange.chosen(ids, **{name: value for name, value in flags.items() if value})
+    views.print_text(f"Exported to {exchange.export(chosen, output, form=form, force=force)}.")
+
+
+def _import(words: Sequence[str], prog: str) -> None:
+    from tokenstream_magic import exchange
+
+    parser = Parser(prog=f"{prog} import", add_help=False, allow_abbrev=False)
+    parser.add_argument("file", metavar="FILE", help="the file")
+    parser.add_argument("--protocol", default="auto", help="of a captured response body: auto, or one of the wire's protocols")
+    flags = parser.parse_args(list(words))
+    new, known = exchange.bring_in(flags.file, flags.protocol)
+    there = f"; {known} {'was' if known == 1 else 'were'} there already" if known else ""
+    views.print_text(f"{new} {'transcript is' if new == 1 else 'transcripts are'} new{there}.")
 
 
 def _delete(words: Sequence[str], prog: str) -> None:
@@ -167,6 +269,11 @@ def help_text(prog: str) -> str:
 COMMANDS: dict[str, Callable[[Sequence[str], str], Any]] = {
     "list": _list,
     "show": _show,
+    "replay": _replay,
+    "rerun": _rerun,
+    "diff": _diff,
+    "export": _export,
+    "import": _import,
     "diagnose": _diagnose,
     "stats": _stats,
     "delete": _delete,

@@ -3,7 +3,10 @@
  * server; where that is not possible, the row unfolds what the output itself holds.
  */
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
-import { nullTranslator, type TranslationBundle } from '@jupyterlab/translation';
+import {
+  nullTranslator,
+  type TranslationBundle
+} from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
 import { opening } from './opening';
@@ -97,7 +100,7 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
     const line = element('tr', 'ts-Listing-row');
     line.dataset.state = row.outcome;
     const outcome = element('td', 'ts-Listing-outcome');
-    const symbol = element('span', 'ts-Row-symbol', symbolOf(row));
+    const symbol = element('span', 'ts-Kept-symbol', symbolOf(row));
     symbol.setAttribute('aria-hidden', 'true');
     outcome.append(symbol, element('span', '', outcomeOf(row, trans)));
 
@@ -114,16 +117,19 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
     const answer = element('div', 'ts-Listing-answer', answerOf(row));
     words.append(button, answer);
 
+    const model = element('td', 'ts-Listing-model', row.model);
+    model.title = row.model;
     const when = element('td', 'ts-Listing-when');
     if (row.createdAt) {
-      const time = element('time', '', row.createdAt.toLocaleString());
+      const time = element('time', '', shortly(row.createdAt));
+      time.title = row.createdAt.toLocaleString();
       time.dateTime = row.createdAt.toISOString();
       when.append(time);
     }
     line.append(
       outcome,
       words,
-      element('td', 'ts-Listing-model', row.model),
+      model,
       element('td', 'ts-Listing-figure', ttftOf(row)),
       element('td', 'ts-Listing-figure', rateOf(row, trans)),
       when
@@ -155,7 +161,9 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
       button.setAttribute('aria-expanded', 'true');
     };
     if (!row.id || !opening.open) {
-      unfold(this.trans.__('These are the first words, as this output has them.'));
+      unfold(
+        this.trans.__('These are the first words, as this output has them.')
+      );
       return;
     }
     opening.open(row.id).catch((error: unknown) => {
@@ -165,6 +173,13 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
       );
     });
   }
+}
+
+function shortly(date: Date): string {
+  return date.toLocaleString(undefined, {
+    dateStyle: 'short',
+    timeStyle: 'short'
+  });
 }
 
 function objectOf(value: unknown): Record<string, unknown> {

@@ -132,8 +132,8 @@ export class TranscriptRenderer
           this.stream().update(stream.state);
         }
       };
-      stream.changed.connect(changed);
-      this.changes.push(() => stream.changed.disconnect(changed));
+      stream.updated.connect(changed);
+      this.changes.push(() => stream.updated.disconnect(changed));
       stream.shown();
       changed();
     });

@@ -50,7 +50,7 @@ interface IOutputs {
 /** The widget model of one run. */
 export class StreamModel extends WidgetModel implements IStream {
   state!: StreamState;
-  changed!: Signal<IStream, void>;
+  updated!: Signal<IStream, void>;
   private roads!: StopRoads;
   private askedAt!: number | null;
   private settling!: number | null;
@@ -82,7 +82,7 @@ export class StreamModel extends WidgetModel implements IStream {
     options: Parameters<WidgetModel['initialize']>[1]
   ): void {
     super.initialize(attributes, options);
-    this.changed = new Signal<IStream, void>(this);
+    this.updated = new Signal<IStream, void>(this);
     this.state = initial();
     this.askedAt = null;
     this.settling = this.unseen = this.home = null;
@@ -122,7 +122,7 @@ export class StreamModel extends WidgetModel implements IStream {
     if (!isOver(this.state) && this.state.status !== 'lost') {
       // seen at once, whenever the kernel answers
       this.state.status = 'stopping';
-      this.changed.emit();
+      this.updated.emit();
       this.roads.stop();
     }
   }
@@ -234,7 +234,7 @@ export class StreamModel extends WidgetModel implements IStream {
     if (message.op === 'stopping') {
       this.roads.acknowledged();
     }
-    this.changed.emit();
+    this.updated.emit();
   }
 
   /**
@@ -379,7 +379,7 @@ export class StreamModel extends WidgetModel implements IStream {
   private lose(): void {
     if (!isOver(this.state) && !this.state.bundle) {
       this.state.status = 'lost';
-      this.changed.emit();
+      this.updated.emit();
     }
   }
 
@@ -402,7 +402,7 @@ export class StreamModel extends WidgetModel implements IStream {
     if (!isOver(this.state) && !this.state.bundle) {
       this.state.status = 'lost';
     }
-    this.changed.emit();
+    this.updated.emit();
     Signal.clearData(this);
   }
 }

@@ -10,8 +10,8 @@ import type { StreamState } from './state';
 export interface IStream {
   /** What has arrived so far. */
   readonly state: StreamState;
-  /** Emitted whenever `state` changed. */
-  readonly changed: Signal<IStream, void>;
+  /** Emitted whenever `state` changed. Not `changed`: a widget model has that name for something else. */
+  readonly updated: Signal<IStream, void>;
   /** Ask for the stream to be stopped, by every road there is. */
   stop(): void;
   /** A view draws it from now on. */

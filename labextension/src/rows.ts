@@ -38,9 +38,10 @@ const SYMBOLS: Record<string, string> = {
 
 /** What a server or a file says, as a row. */
 export function rowOf(value: unknown): IRow {
-  const from = (
-    value && typeof value === 'object' ? value : {}
-  ) as Record<string, unknown>;
+  const from = (value && typeof value === 'object' ? value : {}) as Record<
+    string,
+    unknown
+  >;
   const created = new Date(text(from.created_at));
   const id = text(from.id);
   return {

@@ -106,6 +106,9 @@ export class StopRoads {
   }
 }
 
+/** One comm a kernel, kept: closing it would take its subshell away from under a message that is on its way. */
+const controls = new WeakMap<Kernel.IKernelConnection, Promise<Kernel.IComm>>();
+
 async function byControl(
   kernel: Kernel.IKernelConnection,
   streamId: string
@@ -113,6 +116,18 @@ async function byControl(
   if (!kernel.handleComms || kernel.isDisposed) {
     return;
   }
+  let comm = await controls.get(kernel);
+  if (!comm || comm.isDisposed) {
+    const opening = open(kernel);
+    controls.set(kernel, opening);
+    comm = await opening;
+  }
+  if (!comm.isDisposed) {
+    comm.send({ op: 'stop', stream_id: streamId });
+  }
+}
+
+async function open(kernel: Kernel.IKernelConnection): Promise<Kernel.IComm> {
   const comm = kernel.createComm(CONTROL) as Kernel.IComm & {
     subshellStarted?: Promise<void>;
   };
@@ -122,6 +137,5 @@ async function byControl(
     new Promise(resolve => window.setTimeout(resolve, SUBSHELL_WAIT_MS))
   ]);
   comm.open();
-  comm.send({ op: 'stop', stream_id: streamId });
-  comm.close();
+  return comm;
 }

@@ -54,4 +54,5 @@ def page(lab: Lab, browser: Browser, request: pytest.FixtureRequest, tmp_path: P
         CACHE.mkdir(exist_ok=True)
         opened.screenshot(path=CACHE / f"failed-{request.node.name[:80]}.png")
     context.close()
+    lab.end_sessions()
     assert problems == []

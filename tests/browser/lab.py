@@ -83,6 +83,7 @@ class Lab:
                 f"--IdentityProvider.token={self.token}",
                 f"--ServerApp.root_dir={self.notebooks}",
                 "--ServerApp.ip=127.0.0.1",
+                f"--{'JupyterNotebookApp' if application == 'notebook' else 'LabApp'}.expose_app_in_browser=True",
                 *([f"--LabApp.app_dir={packages / 'share/jupyter/lab'}"] if packages and application == "jupyterlab" else []),
             ],
             env={**os.environ, **own, **(environment or {})},
@@ -107,6 +108,34 @@ class Lab:
         path = self.notebooks / name
         nbformat.write(notebook, path)
         return path
+
+    def add_kernel(self, name: str, path: str) -> None:
+        """A kernel with what is in ``path`` before what the environment has."""
+        spec = self.root / "data" / "kernels" / name
+        spec.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        described = {"argv": argv, "display_name": name, "language": "python", "env": {"PYTHONPATH": path}}
+        (spec / "kernel.json").write_text(json.dumps(described))
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """The server's sessions, each with its kernel and what that is doing."""
+        with urllib.request.urlopen(f"{self.address}/api/sessions?token={self.token}", timeout=10) as answer:
+            return list(json.load(answer))
+
+    def end_sessions(self) -> None:
+        """Ends all kernels."""
+        for session in self.sessions():
+            address = f"{self.address}/api/sessions/{session['id']}?token={self.token}"
+            urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30).close()
+
+    def wait_idle(self, notebook: str, timeout: float = 60) -> None:
+        """Waits until the kernel of a notebook has nothing to do, whether or not a page watches."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if any(each["path"] == notebook and each["kernel"]["execution_state"] == "idle" for each in self.sessions()):
+                return
+            time.sleep(0.1)  # the server has no other sign of it
+        raise RuntimeError(f"the kernel of {notebook} is still busy")
 
     def close(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -198,6 +227,22 @@ class Page:
 
     def text(self, index: int) -> str:
         return self.stream(index).locator(".ts-Answer").last.inner_text()
+
+    def command(self, command: str, index: int | None = None) -> None:
+        """Executes a command of JupyterLab, on a cell where one is named."""
+        if index is not None:
+            self.page.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i }", index)
+        self.page.evaluate("command => { void window.jupyterapp.commands.execute(command) }", command)
+
+    def wait_text(self, index: int, longer_than: int, timeout: float = 60_000) -> str:
+        """Waits until an answer is longer than that, and returns it."""
+        self.page.wait_for_function(
+            """([i, n]) => document.querySelectorAll('.jp-Notebook .jp-Cell')[i]
+                .querySelector('.ts-Stream > .ts-Answer')?.textContent.length > n""",
+            arg=[index, longer_than],
+            timeout=timeout,
+        )
+        return self.text(index)
 
     def save(self) -> None:
         """Saves, and waits until the server has written the file."""

@@ -53,6 +53,7 @@ def test_the_wheel_holds_the_prebuilt_front_end_once_and_no_sources(wheel: Path)
     assert [name for name in names if "remoteEntry" in name]
     assert not [name for name in names if name.startswith(("tokenstream_magic/labextension", "tests/", "labextension/"))]
     assert "tokenstream_magic/quickstart.ipynb" in names
+    assert [name for name in names if name.endswith("data/etc/jupyter/jupyter_server_config.d/tokenstream_magic.json")]
 
 
 def test_installed_into_an_empty_environment_the_extension_is_enabled_and_ok(wheel: Path, tmp_path: Path, bare_path: str) -> None:
@@ -66,6 +67,10 @@ def test_installed_into_an_empty_environment_the_extension_is_enabled_and_ok(whe
     (line,) = [line for line in (listed.stdout + listed.stderr).splitlines() if "tokenstream-magic" in line]
     assert "enabled" in line
     assert "OK" in line
+    listed = subprocess.run([python, "-m", "jupyter", "server", "extension", "list"], env=bare, capture_output=True, text=True)
+    told = [line for line in (listed.stdout + listed.stderr).splitlines() if "tokenstream_magic.labserver" in line]
+    assert [line for line in told if "enabled" in line]
+    assert [line for line in told if "OK" in line]
     program = "import tokenstream_magic as ts; print(ts.__version__, 'httpx' in __import__('sys').modules)"
     ran = subprocess.run([python, "-c", program], cwd=tmp_path, env=bare, capture_output=True, text=True)
     assert ran.stdout.strip() == "0.1.0 False", ran.stderr

@@ -1,4 +1,4 @@
-"""From version 1: everything stays, whatever happens on the way, and a copy of the file as it was."""
+"""From versions 1 and 2: everything stays, whatever happens on the way, and a copy of the file as it was."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 import version1
 
 import tokenstream_magic as ts
-from tokenstream_magic.transcripts import schema
+from tokenstream_magic.transcripts import migrations, schema
 from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.wire.kept import Wire
 
 OPEN = """
 from tokenstream_magic.transcripts.store import Store, default_url
@@ -54,15 +56,18 @@ while status:
     with engine.connect() as connection:  # the old version or the new one, never something between
         version = connection.execute(sa.text("SELECT version FROM schema_version")).scalar_one()
         columns = {{c["name"] for c in sa.inspect(connection).get_columns("transcripts")}}
-        assert ("seq" in columns) == (version == 2), (at, version)
+        wires = sa.inspect(connection).has_table("wires")
+        assert ("seq" in columns) == (version > 1), (at, version)
+        assert wires == (version > 2), (at, version)
+        assert version in (int(os.environ["BEFORE"]), 3), (at, version)
         assert connection.execute(sa.text("SELECT count(*) FROM transcripts")).scalar_one() == 6
     engine.dispose()
 print(at)
 """
 
 
-def old(either: str) -> str:
-    """The address of a database of version 1."""
+def old(either: str, version: int = 1) -> str:
+    """The address of a database of an older version."""
     url = default_url()
     if either == "sqlite":
         Path(sa.make_url(url).database).parent.mkdir(mode=0o700)
@@ -70,6 +75,14 @@ def old(either: str) -> str:
     engine = sa.create_engine(url)
     version1.make(engine)
     engine.dispose()
+    if version > 1:  # as the package of that version left it
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(migrations, "REVISION", f"{version:04d}")
+            before = Store(url)
+            assert before.count() == version1.ROWS + 1  # a server is made ready when it is first asked
+            before.close()
+        for copy in Path(sa.make_url(url).database or "nothing").parent.glob("*.before-v*"):
+            copy.unlink()
     return url
 
 
@@ -87,18 +100,24 @@ def check_all_there(store: Store) -> None:
     assert [t.id for t in store.recent(10, query="half")] == version1.IDS[-1:]
 
 
-def test_version_1_becomes_the_present_one(either: str) -> None:
-    store = Store(old(either))
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_version_becomes_the_present_one(either: str, version: int) -> None:
+    store = Store(old(either, version))
     check_all_there(store)
     assert store.status()["version"] == schema.VERSION
     sent = ts.Transcript(model="later", outcome="complete")
     store.add_many([sent])
     assert store.get("last").id == sent.id
+    assert store.wire(sent.id) is None
+    sent = ts.Transcript(model="later", outcome="complete", kept_wire=Wire("openai-chat"))
+    store.add_many([sent])
+    assert store.get("last").wire == sent.wire
     store.close()
 
 
-def test_a_migrated_database_is_what_a_new_one_is() -> None:
-    url = old("sqlite")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_migrated_database_is_what_a_new_one_is(version: int) -> None:
+    url = old("sqlite", version)
     Store(url).close()
     fresh = Path(sa.make_url(url).database).with_name("fresh.db")
     Store(f"sqlite:///{fresh}").close()
@@ -121,22 +140,25 @@ def _shape(file: Path) -> dict[str, object]:
     return shape
 
 
-def test_the_file_as_it_was_is_kept() -> None:
-    url = old("sqlite")
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_file_as_it_was_is_kept(version: int) -> None:
+    url = old("sqlite", version)
     Store(url).close()
     file = Path(sa.make_url(url).database)
-    copy = file.with_name(file.name + ".before-v2")
+    copy = file.with_name(file.name + f".before-v{schema.VERSION}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with sqlite3.connect(copy) as connection:
-        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(version,)]
         assert connection.execute("SELECT count(*) FROM transcripts").fetchone() == (version1.ROWS + 1,)
 
 
-def test_a_process_killed_at_any_statement_of_a_migration_loses_nothing(either: str) -> None:
-    url = old(either)
-    done = subprocess.run([sys.executable, "-c", KILL_AT_EVERY_STATEMENT], capture_output=True, text=True)
+@pytest.mark.parametrize(("version", "statements"), [(1, 15), (2, 5)])
+def test_a_process_killed_at_any_statement_of_a_migration_loses_nothing(either: str, version: int, statements: int) -> None:
+    url = old(either, version)
+    environment = {**os.environ, "BEFORE": str(version)}
+    done = subprocess.run([sys.executable, "-c", KILL_AT_EVERY_STATEMENT], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) > 15
+    assert int(done.stdout.split()[-1]) > statements
     store = Store(url)
     check_all_there(store)
     store.close()

@@ -142,6 +142,7 @@ def about(transcript: Transcript) -> dict[str, Any]:
         "system_fingerprint": transcript.system_fingerprint,
         "package_version": transcript.package_version,
         **({"logprobs": logprobs} if any(logprobs) else {}),
+        **({"replayed": transcript.replayed, "parent_id": transcript.parent_id} if transcript.replayed is not None else {}),
         **_wire(transcript),
     }
 

@@ -1,8 +1,10 @@
 """Frames: when the live views of a kernel send what they have gathered.
 
-The first piece of a stream goes out at once, everything after it once a frame. What several streams have for one
-frame goes out as one message, so a kernel sends at most 30 frames and 30 urgent messages a second, however many
-streams it has and however fast they are: jupyter_server drops what is above 1000, and no eye sees more.
+The first piece of a stream goes out at once, and so does what comes after a pause; else there is a message a frame.
+What several streams have for one frame goes out as one message, so a kernel sends at most 48 frames and 14 urgent
+messages a second, however many streams it has and however fast they are: jupyter_server drops what is above 1000, and
+no eye sees more. A frame that brings more than anybody reads in it may take longer: what a message costs on the wire
+and in the page is mostly its envelope.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-FRAME_SECONDS = 1 / 30
-URGENT_PER_SECOND = 30
+FRAME_SECONDS = 1 / 48
+FULL_FRAME_SECONDS = 1 / 30
+FULL = 100  # characters
+URGENT_PER_SECOND = 14
 
 Message = dict[str, Any]
 
@@ -41,6 +45,7 @@ class Pump:
         self._clock = clock
         self._waiting: dict[Outbox, None] = {}
         self._armed = False
+        self._next = 0.0  # when the next frame may be sent
         self._urgent: deque[float] = deque()
 
     def schedule(self, view: Outbox, urgent: bool = False) -> None:
@@ -57,7 +62,7 @@ class Pump:
         self._waiting[view] = None
         if not self._armed:
             self._armed = True
-            self._later(FRAME_SECONDS, self._frame)
+            self._later(max(0.0, self._next - self._clock()), self._frame)
 
     def _has_room(self) -> bool:
         """Whether another urgent view may send now: it sends two messages at most."""
@@ -71,6 +76,8 @@ class Pump:
         gathered = [(view, messages) for view in views if view.address and (messages := view.gather())]
         if not gathered:
             return
+        said = sum(len(message.get("text", "")) for _, messages in gathered for message in messages)
+        self._next = self._clock() + (FULL_FRAME_SECONDS if said > FULL else FRAME_SECONDS)
         carrier, messages = gathered[0]
         if len(gathered) == 1 and len(messages) == 1:
             carrier.send(messages[0])

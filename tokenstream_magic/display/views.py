@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +104,12 @@ class Terminal(Quiet):
         run.wait()
 
     def settle(self, run: Run) -> None:
-        """Ends the line and says how it went."""
+        """Writes what came after the wait, or before there was one; ends the line and says how it went."""
+        with contextlib.suppress(queue.Empty, BrokenPipeError):
+            while True:
+                piece = self._pieces.get_nowait()
+                if piece is not None:
+                    self._write(piece)
         if self._bar is not None:
             self._bar.close()
         if self._column_open:
@@ -145,6 +151,8 @@ def summary(transcript: Transcript) -> str:
         parts.append(f"{timing.chunks} chunks")
     if timing.e2e_ms is not None:
         parts.append(f"{timing.e2e_ms / 1000:.2f} s")
+    if transcript.replayed is not None:
+        parts.append(f"replay of {transcript.replayed['of']}")
     return f"[{transcript.model}: {' · '.join(parts)}]"
 
 

@@ -69,8 +69,17 @@ def _fitting(frames: Iterable[Listed], room: int) -> tuple[list[dict[str, Any]],
 
 def _row(frame: Listed) -> dict[str, Any]:
     raw = frame.raw[: MOST_TEXT * 4]  # no character is longer than four bytes
-    text = plain_text(raw.decode("utf-8", "backslashreplace"))
-    usual: Mapping[str, Any] = {"gap": 0.0, "reads": 1, "together": 1, "kind": "frame", "became": [], "marks": [], "attempt": 0, "cut": False}
+    text = raw.decode("utf-8", "backslashreplace")
+    usual: Mapping[str, Any] = {
+        "gap": 0.0,
+        "reads": 1,
+        "together": 1,
+        "kind": "frame",
+        "became": [],
+        "marks": [],
+        "attempt": 0,
+        "cut": False,
+    }
     row = {
         "at": round(frame.at_ns / 1e6, 3),
         "gap": round(frame.gap_ns / 1e6, 3),

@@ -24,10 +24,10 @@ def target(path: str | os.PathLike[str], *, force: bool) -> Path:
         file = Path(said).expanduser()
     except RuntimeError:
         raise BadRequest(f"There is no home directory for {said[:80]}.", "Write the path out.") from None
-    if said.endswith(("/", os.sep)) or file.name in ("", "..") or file.is_dir():
-        raise BadRequest(f"{said[:200]} is a directory.", "Name a file in it.")
     if PureWindowsPath(file.name).is_reserved() or len(os.fsencode(file.name)) > _NAME_LIMIT:
         raise BadRequest(f"{file.name[:80]} cannot be the name of a file.", "Name another one.")
+    if said.endswith(("/", os.sep)) or file.name in ("", "..") or file.is_dir():
+        raise BadRequest(f"{said[:200]} is a directory.", "Name a file in it.")
     if not file.parent.is_dir():
         raise BadRequest(f"There is no directory {file.parent}.", "Make it first.")
     if file.is_symlink():
@@ -46,7 +46,9 @@ def written(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[IO
     file = target(path, force=force)
     growing = file.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        descriptor = os.open(growing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        descriptor = os.open(
+            growing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600
+        )
         try:
             with os.fdopen(descriptor, "wb") as out:
                 yield out
@@ -58,7 +60,9 @@ def written(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[IO
     except FileExistsError:
         raise BadRequest(f"{file} is there already.", "--force writes over it.") from None
     except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error.strerror or one_line(error)}.", "Name a file in a directory of yours.") from None
+        raise StoreError(
+            f"{file} cannot be written: {error.strerror or one_line(error)}.", "Name a file in a directory of yours."
+        ) from None
 
 
 def _named(growing: Path, file: Path, *, force: bool) -> None:

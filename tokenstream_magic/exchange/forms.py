@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import IO, Any
 
 from tokenstream_magic.display import bundle
@@ -39,7 +40,7 @@ def masked(transcript: Transcript, redactor: Redactor) -> Transcript:
 
 
 def _same(transcript: Transcript, copy: Transcript) -> Transcript:
-    copy.format = transcript.format
+    copy.format, copy.kept_wire, copy.wire_source = transcript.format, transcript.kept_wire, transcript.wire_source
     return copy
 
 
@@ -135,7 +136,7 @@ def html(found: Iterable[Transcript], out: IO[bytes], redactor: Redactor) -> int
 def parquet(found: Iterable[Transcript], out: IO[bytes], redactor: Redactor) -> int:
     """A Parquet table, a row a transcript, with the columns of ``to_pandas()``; what is nested is JSON text."""
     try:
-        import pyarrow  # noqa: F401
+        import_module("pyarrow")
     except ImportError:
         raise BadRequest("Parquet needs pyarrow.", "Install it: pip install pyarrow, or use -o FILE.csv.") from None
     from tokenstream_magic.transcripts import frames
@@ -150,12 +151,12 @@ def parquet(found: Iterable[Transcript], out: IO[bytes], redactor: Redactor) -> 
     return len(frame)
 
 
-def wire(found: Iterable[Transcript], out: IO[bytes], redactor: Redactor) -> int:
-    """The body of one answer as it came, if it was kept with ``--wire``."""
+def wire(found: Iterable[Transcript], out: IO[bytes], _redactor: Redactor) -> int:
+    """The body of one answer as it came, if it was kept with ``--wire``, where it was masked."""
     several = list(found)
     if len(several) != 1:
         raise BadRequest("A body is that of one answer.", "Name one transcript: export ID -o FILE.sse.")
-    kept = getattr(several[0], "wire", None)
+    kept = several[0].wire
     if kept is None:
         raise BadRequest(f"The wire of {several[0].id} was not kept.", "%%stream --wire keeps it.")
     out.write(kept.body())

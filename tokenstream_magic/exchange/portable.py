@@ -95,7 +95,12 @@ class _Check:
     def depth(self, data: Any) -> None:
         level = [data]
         for _ in range(DEPTH):
-            level = [item for value in level if isinstance(value, (dict, list)) for item in (value.values() if isinstance(value, dict) else value)]
+            level = [
+                item
+                for value in level
+                if isinstance(value, (dict, list))
+                for item in (value.values() if isinstance(value, dict) else value)
+            ]
             if not level:
                 return
         self.fail(f"is nested deeper than {DEPTH} levels")
@@ -220,7 +225,11 @@ class _Check:
             if not isinstance(pair, list) or len(pair) != 2:
                 self.fail("has an alternative that is no token with its log probability")
             others.append([self.text("token", pair[0]), self.number("logprob", pair[1])])
-        return {"token": self.text("token", given.get("token")), "logprob": self.number("logprob", given.get("logprob")), "alternatives": others}
+        return {
+            "token": self.text("token", given.get("token")),
+            "logprob": self.number("logprob", given.get("logprob")),
+            "alternatives": others,
+        }
 
     def usage(self, given: Any) -> Usage:
         if given is None:
@@ -279,7 +288,11 @@ class _Check:
             self.fail("has a timeline with moments that are not known")
         for name, value in moments.items():
             if value is not None and name != "requested":
-                at = value if scale == 1.0 and isinstance(value, int) and not isinstance(value, bool) else round(self.number(name, value) * scale)
+                at = (
+                    value
+                    if scale == 1.0 and isinstance(value, int) and not isinstance(value, bool)
+                    else round(self.number(name, value) * scale)
+                )
                 if not -LONGEST_NS <= at <= LONGEST_NS:
                     self.fail(f"has a timeline whose moment {name} cannot be")
                 setattr(timeline, name, at)

@@ -22,7 +22,7 @@ from tokenstream_magic.rounds import Prepared
 MOST_RUNS = 1_000_000
 
 _NAMED = re.compile(r"\{([^\W\d]\w*)[^{}\n]*\}")
-_NOT_IN_A_GRID = ("no_log", "tag", "note", "param", "option", "default_model", "continue_", "cid", "run_tools")
+_NOT_IN_A_GRID = ("no_log", "tag", "note", "wire", "param", "option", "default_model", "continue_", "cid", "run_tools")
 _FLAGS = {name for name, p in inspect.signature(api.ask).parameters.items() if p.kind is p.KEYWORD_ONLY} - {*_NOT_IN_A_GRID}
 
 
@@ -181,7 +181,7 @@ def _with_system(asked: Asked, system: str) -> Asked:
 
 def _content(model: str | None, prompt: Prompt, flags: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """What makes a cell this one and no other, as text: all that is sent, and its place in the grid."""
-    sent = {name: value for name, value in flags.items() if name not in ("no_log", "tag", "note")}
+    sent = {name: value for name, value in flags.items() if name not in ("no_log", "tag", "note", "wire")}
     return json.dumps(plain([model, prompt.messages, sent, values]), sort_keys=True, ensure_ascii=False)
 
 

@@ -86,7 +86,8 @@ class _Handler(APIHandler):
 
     def filters(self) -> dict[str, str]:
         """The filters of the address. Raises when one is unknown or too long."""
-        given = {name: self.get_query_argument(name) for name in self.request.query_arguments}
+        # JupyterLab puts the time behind every address, so that no cache answers
+        given = {name: self.get_query_argument(name) for name in self.request.query_arguments if not name.isdigit()}
         for name, value in given.items():
             if name not in _FILTERS:
                 raise _Refused(400, "There is no such filter.", f"There are: {', '.join(sorted(_FILTERS - _NOT_OURS))}.")

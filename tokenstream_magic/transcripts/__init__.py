@@ -8,6 +8,7 @@ on first use. They raise :class:`~tokenstream_magic.errors.StoreError` when it c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tokenstream_magic.transcripts.store import Store
     from tokenstream_magic.wire.kept import Wire
 
-__all__ = ["backup", "delete", "get", "last", "off", "on", "open_store", "recent", "search", "stats", "status", "to_pandas", "votes", "wire"]
+__all__ = ["backup", "delete", "export", "get", "import_file", "last", "off", "on", "open_store", "recent", "search", "stats", "status", "to_pandas", "votes", "wire"]
 
 EVERY = 1 << 31
 
@@ -96,6 +97,25 @@ def delete(id: str) -> Transcript:
 def backup(file: str | Path) -> Path:
     """A whole copy in a new SQLite file."""
     return open_store().backup(file)
+
+
+def export(path: str | Path, ids: Sequence[str] = (), *, form: str | None = None, force: bool = False, **filters: Any) -> Path:
+    """Writes transcripts to a new file, all of them unless ``ids`` or filters say which; its ending names the form.
+
+    ``jsonl json csv md html parquet sse``. ``force`` replaces a file that is there. Raises BadRequest.
+    """
+    exchange = import_module("tokenstream_magic.exchange")  # by name: it stands above the store, and is needed by who exports only
+    written: Path = exchange.export(exchange.chosen(ids, **filters), path, form=form, force=force)
+    return written
+
+
+def import_file(path: str | Path, protocol: str = "auto") -> tuple[int, int]:
+    """Brings transcripts in from a file, all of it or nothing: how many are new, and how many were there already. Raises BadRequest.
+
+    Files: ``.jsonl`` and ``.tokenstream.json`` of ours, a captured response body in one of the wire's protocols, the ``logs.db`` of llm.
+    """
+    brought: tuple[int, int] = import_module("tokenstream_magic.exchange").bring_in(path, protocol)
+    return brought
 
 
 def on() -> None:

@@ -11,7 +11,7 @@ import asyncio
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from time import monotonic_ns
 from typing import Any
 
@@ -31,9 +31,9 @@ from tokenstream_magic.wire.protocols import PROTOCOLS
 FASTEST = 1e6
 AT_ONCE = 256  # pieces played without a pause before other streams get their turn
 
-_TEXTUAL: dict[str, type[Text] | type[Reasoning] | type[Refusal]] = {"text": Text, "reasoning": Reasoning, "refusal": Refusal}
+_TEXTUAL: dict[str, type[Text | Reasoning | Refusal]] = {"text": Text, "reasoning": Reasoning, "refusal": Refusal}
 _INSTANT = ("instant", "instantly", "inf", "max")
-_PLAYED = "id created_at notebook cell_id execution_count tags note parent_id conversation_id replayed growing timeline timing".split()
+_PLAYED = "id created_at notebook cell_id execution_count tags note parent_id conversation_id replayed growing timeline timing kept_wire wire_source".split()
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Replay(Run):
 
 
 _OUTCOME = ("choices", "outcome", "stop_cause", "error", "usage", "diagnostics")
-_FACTS = [name for name in Transcript.__dataclass_fields__ if name not in (*_PLAYED, *_OUTCOME)]
+_FACTS = [field.name for field in fields(Transcript) if field.name not in (*_PLAYED, *_OUTCOME)]
 
 
 def pieces(original: Transcript, timeline: Timeline) -> Iterator[tuple[int, int, Event]]:
@@ -211,7 +211,7 @@ class _Texts:
             part = arguments[max(0, start - place) : max(0, stop - place)]
             fresh = (index, number) not in self._named
             # a call opens with the piece that reaches it; the name comes before the arguments
-            if part or (fresh and place <= start <= place + len(arguments) and not said):
+            if part or (fresh and (place < stop or (place == stop and not said))):
                 self._named.add((index, number))
                 said = True
                 yield ToolCall(number, call.get("id") if fresh else None, call.get("name") if fresh else None, part, index)

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -332,12 +332,15 @@ class _Wires:
     def __deepcopy__(self, _: object) -> _Wires:
         return self
 
-    def __reduce__(self) -> str:
-        return "stored_wire"
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return _wires_here, ()
 
 
-def stored_wire(id: str) -> Wire | None:
-    """The wire of a transcript in the store of this process."""
+def _wires_here() -> Callable[[str], Wire | None]:
+    return _wire_here
+
+
+def _wire_here(id: str) -> Wire | None:
     return current().wire(id)
 
 

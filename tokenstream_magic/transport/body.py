@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from tokenstream_magic.transport.seam import Exchange, ExchangeError, Read
 
@@ -96,7 +97,16 @@ class Unpacker:
         while data or full:
             if data and self._stream.eof:  # another member of the same file
                 self._stream = zlib.decompressobj(self._bits)
-            piece = self._unpack(data)
+            before = self._stream.copy()
+            try:
+                piece = self._stream.decompress(data, PIECE)
+            except zlib.error as error:
+                piece = _undamaged(before, data)
+                if piece:
+                    yield piece
+                raise ExchangeError(
+                    f"The server says the stream is compressed ({self._coding}), but it cannot be unpacked.", type="compressed"
+                ) from error
             data = self._stream.unused_data or self._stream.unconsumed_tail
             full = len(piece) == PIECE and not self._stream.eof  # there may be more of it although all input is taken
             self._size += len(piece)
@@ -110,13 +120,19 @@ class Unpacker:
         if self._first and not self._stream.eof:
             raise ExchangeError("The connection broke off in the middle of the compressed stream.", type="connection_lost")
 
-    def _unpack(self, data: bytes) -> bytes:
+
+def _undamaged(stream: Any, data: bytes) -> bytes:
+    """What the good bytes before a damage unpack to; ``stream`` is how things stood before ``data``."""
+    good, bad, piece = 0, len(data), b""
+    while bad - good > 1:
+        middle = (good + bad) // 2
         try:
-            return self._stream.decompress(data, PIECE)
-        except zlib.error as error:
-            raise ExchangeError(
-                f"The server says the stream is compressed ({self._coding}), but it cannot be unpacked.", type="compressed"
-            ) from error
+            piece = stream.copy().decompress(data[:middle], PIECE)
+        except zlib.error:
+            bad = middle
+        else:
+            good = middle
+    return piece
 
 
 def _has_zlib_header(data: bytes) -> bool:

@@ -1,7 +1,8 @@
-"""A network backend for httpcore that stamps every read when the bytes arrive.
+"""Connections that stamp every read when the bytes arrive.
 
-The clock is read in ``data_received``, the first Python code that sees the bytes, so neither HTTP parsing nor
-other streams on the loop move a stamp. ``abort`` closes the socket at once, which is what Stop needs.
+The clock is read in ``buffer_updated``, the first Python code that sees the bytes, so neither HTTP parsing nor
+other streams on the loop move a stamp. ``abort`` closes the socket at once, which is what Stop needs. What goes wrong
+is raised as httpcore names it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+import threading
 import typing
 from collections import deque
 from collections.abc import Coroutine
@@ -23,6 +25,7 @@ HOST_UNKNOWN = "the host is not known"
 _HANDSHAKE_CUT = "the connection was closed during the TLS handshake"
 LINK_LOCAL = "the address is link-local"
 
+_AT_ONCE = 1 << 18
 _HIGH_WATER = 1 << 20
 _LINGER = 10.0
 _METADATA = "fd00:ec2::254"  # a cloud's metadata service that is not link-local
@@ -34,11 +37,26 @@ class HandshakeError(httpcore.ConnectError):
 
     def __init__(self, reason: str, cause: Exception | None = None) -> None:
         super().__init__(reason)
-        self.cause = cause  # httpcore raises errors again "from None"
+        self.cause = cause
 
 
-class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
+class _Landing(threading.local):
+    """Where the bytes of a read arrive: one place for all connections of a thread, because each read is copied out at once."""
+
+    def __init__(self) -> None:
+        self.place = memoryview(bytearray(_AT_ONCE))
+
+
+_landing = _Landing()
+
+
+class StampedStream(asyncio.BufferedProtocol):
     """One connection. ``read_at`` is the arrival of the bytes last handed out, ``reads`` how often the network delivered."""
+
+    __slots__ = (
+        "__weakref__", "_backend", "_drained", "_eof", "_error", "_held", "_place", "_reader", "_received", "_transport",
+        "closed_at", "first_write_at", "opened_at", "read_at", "reads",
+    )  # fmt: skip
 
     def __init__(self, backend: StampedBackend) -> None:
         self._backend = backend
@@ -47,26 +65,36 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         self.read_at = 0
         self.reads = 0
         self.closed_at: int | None = None
+        self._place = _landing.place
         self._transport: asyncio.Transport | None = None
-        self._received: deque[tuple[int, bytes]] = deque()
+        self._received: deque[tuple[int, bytes]] | None = None  # made when bytes wait for a reader, which is seldom
         self._held = 0
         self._eof = False
         self._error: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[tuple[int, bytes] | None] | None = None
         self._drained: asyncio.Future[None] | None = None
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = typing.cast("asyncio.Transport", transport)
         self.opened_at = monotonic_ns()
 
-    def data_received(self, data: bytes) -> None:
-        self._received.append((monotonic_ns(), data))
-        self._held += len(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
+        arrived = (monotonic_ns(), bytes(self._place[:nbytes]))
+        reader = self._reader
+        if reader is not None and not self._received and not reader.done():
+            reader.set_result(arrived)
+            return
+        if self._received is None:
+            self._received = deque()
+        self._received.append(arrived)
+        self._held += nbytes
         if self._held > _HIGH_WATER and self._transport is not None:
             self._transport.pause_reading()
-        self._wake()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -91,49 +119,46 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    # httpcore.AsyncNetworkStream
+    # for the one who reads and writes
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    async def read(self) -> bytes:
+        """The bytes of the next delivery; empty at the end. Raises httpcore.ReadError when the connection broke."""
+        arrived = None
         if not self._received and not self._eof:
             self._reader = asyncio.get_running_loop().create_future()
             try:
-                await asyncio.wait_for(self._reader, timeout) if timeout is not None else await self._reader
-            except asyncio.TimeoutError:
-                raise httpcore.ReadTimeout from None
+                arrived = await self._reader
             finally:
                 self._reader = None
-        if not self._received:
-            if self._error is not None:
-                raise httpcore.ReadError(str(self._error) or "the connection was reset") from self._error
-            return b""
-        at, data = self._received.popleft()
-        if len(data) > max_bytes:
-            self._received.appendleft((at, data[max_bytes:]))
-            data = data[:max_bytes]
-        if at != self.read_at:
-            self.read_at = at
-            self.reads += 1
-        self._held -= len(data)
-        if self._held <= _HIGH_WATER // 2 and self._transport is not None and not self._transport.is_reading():
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+        if arrived is None:
+            if not self._received:
+                if self._error is not None:
+                    raise httpcore.ReadError(str(self._error) or "the connection was reset") from self._error
+                return b""
+            arrived = self._received.popleft()
+            self._held -= len(arrived[1])
+            if not self._received:
+                self._received = None
+            self._resume()
+        self.read_at, data = arrived
+        self.reads += 1
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    def _resume(self) -> None:
+        transport = self._transport
+        if self._held <= _HIGH_WATER // 2 and transport is not None and not transport.is_reading() and not transport.is_closing():
+            transport.resume_reading()
+
+    async def write(self, data: bytes) -> None:
+        """Sends, and waits until the system took all of it. Raises httpcore.WriteError when the connection is closed."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise httpcore.WriteError("the connection is closed")
         if self.first_write_at is None:
             self.first_write_at = monotonic_ns()
-        transport.write(buffer)
+        transport.write(data)
         if self._drained is not None:
-            try:
-                await asyncio.wait_for(asyncio.shield(self._drained), timeout)
-            except asyncio.TimeoutError:
-                raise httpcore.WriteTimeout from None
-
-    async def aclose(self) -> None:
-        self.abort()
+            await asyncio.shield(self._drained)
 
     def abort(self) -> None:
         """Closes the socket now, without a farewell. May be called again, and on a connection already lost."""
@@ -141,16 +166,13 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
             self._transport.abort()
             self.closed_at = monotonic_ns()
 
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    async def start_tls(self, context: ssl.SSLContext, hostname: str, timeout: float) -> StampedStream:
+        """The same connection, encrypted. Raises HandshakeError or httpcore.ConnectTimeout."""
         secured = StampedStream(self._backend)
         loop = asyncio.get_running_loop()
         assert self._transport is not None
         try:
-            transport = await asyncio.wait_for(
-                loop.start_tls(self._transport, secured, ssl_context, server_hostname=server_hostname), timeout
-            )
+            transport = await asyncio.wait_for(loop.start_tls(self._transport, secured, context, server_hostname=hostname), timeout)
         except asyncio.TimeoutError:
             self.abort()
             raise httpcore.ConnectTimeout from None
@@ -167,50 +189,29 @@ class StampedStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
         self._backend.stream = secured  # what arrives from here on is stamped there
         return secured
 
-    def get_extra_info(self, info: str) -> Any:
-        if self._transport is None:
-            return None
-        if info == "is_readable":
-            return self._eof or bool(self._received)
-        names = {"client_addr": "sockname", "server_addr": "peername"}
-        return self._transport.get_extra_info(names.get(info, info))
 
-
-class StampedBackend(httpcore.AsyncNetworkBackend):
+class StampedBackend:
     """Opens :class:`StampedStream` connections; ``stream`` is the one opened last, TLS or not.
 
     A link-local address is refused once it is known, whatever name led there, unless ``link_local`` says it may be one.
     """
 
+    __slots__ = ("_link_local", "stream")
+
     def __init__(self, *, link_local: bool = False) -> None:
         self.stream: StampedStream | None = None
         self._link_local = link_local
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: typing.Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, port: int, timeout: float) -> StampedStream:
+        """A connection to a host by name or address. Raises httpcore.ConnectError or ConnectTimeout."""
         loop = asyncio.get_running_loop()
-        return await self._open(
-            loop.create_connection(
-                lambda: StampedStream(self), host, port, happy_eyeballs_delay=0.25, local_addr=(local_address, 0) if local_address else None
-            ),
-            timeout,
-        )
+        return await self._open(loop.create_connection(lambda: StampedStream(self), host, port, happy_eyeballs_delay=0.25), timeout)
 
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: typing.Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect_unix_socket(self, path: str, timeout: float) -> StampedStream:
+        """A connection to a Unix socket. Raises httpcore.ConnectError or ConnectTimeout."""
         return await self._open(asyncio.get_running_loop().create_unix_connection(lambda: StampedStream(self), path), timeout)
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def _open(self, opening: Any, timeout: float | None) -> httpcore.AsyncNetworkStream:
+    async def _open(self, opening: Any, timeout: float) -> StampedStream:
         try:
             transport, stream = await _within(timeout, opening)
         except socket.gaierror as error:
@@ -228,7 +229,7 @@ class StampedBackend(httpcore.AsyncNetworkBackend):
                 for option, value in _KEEP_ALIVE:
                     connected.setsockopt(socket.SOL_SOCKET, option, value)
         self.stream = stream
-        return typing.cast("httpcore.AsyncNetworkStream", stream)
+        return typing.cast("StampedStream", stream)
 
 
 def _is_link_local(peer: Any) -> bool:

@@ -34,6 +34,7 @@ export class TranscriptDocument extends MainAreaWidget<Panel> {
   ) {
     super({ content: new Panel() });
     this.id = `tokenstream-transcript-${transcriptId}`;
+    this.addClass('ts-DocumentTab');
     this.content.addClass('ts-Document');
     this.title.icon = transcriptsIcon;
     this.title.closable = true;

@@ -1,7 +1,6 @@
 /** What narrows the list: words at once, outcome and model beside them, the rest folded away. */
 import type { TranslationBundle } from '@jupyterlab/translation';
 import {
-
   filterIcon,
   refreshIcon,
   type LabIcon
@@ -23,7 +22,7 @@ export class FilterBar {
   private tag = element('input', 'ts-Field');
   private notebook = element('input', 'ts-Field');
   private fold: HTMLButtonElement;
-  private clear = element('button', 'ts-Plain ts-Filters-clear');
+  private clear = element('button', 'ts-Button ts-Filters-clear');
   private more = element('div', 'ts-Filters-more');
   private timer: ReturnType<typeof setTimeout> | null = null;
 
@@ -34,7 +33,7 @@ export class FilterBar {
     refresh: () => void
   ) {
     this.search.type = 'search';
-    this.search.placeholder = trans.__('Search prompts and answers');
+    this.search.placeholder = trans.__('Search');
     this.search.setAttribute('aria-label', trans.__('Search transcripts'));
     this.search.spellcheck = false;
     this.fold = this.button(filterIcon, trans.__('More filters'), () =>
@@ -113,7 +112,8 @@ export class FilterBar {
   /** The models there are to choose from. The one that is chosen stays. */
   offer(models: string[]): void {
     const chosen = this.model.value;
-    const names = models.includes(chosen) || !chosen ? models : [chosen, ...models];
+    const names =
+      models.includes(chosen) || !chosen ? models : [chosen, ...models];
     options(
       this.model,
       this.trans.__('Model'),
@@ -189,4 +189,3 @@ function options(
     })
   );
 }
-

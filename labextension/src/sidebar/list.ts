@@ -60,7 +60,10 @@ export class TranscriptList {
 
   /** Asks again for what is here, when there may be news. Rows that stay keep their place. */
   async refresh(): Promise<void> {
-    await this.load(Math.min(MOST, Math.max(PAGE, this.rows.length)), this.rows);
+    await this.load(
+      Math.min(MOST, Math.max(PAGE, this.rows.length)),
+      this.rows
+    );
   }
 
   /** The next page. */
@@ -127,7 +130,8 @@ export class TranscriptList {
       if (question === this.question) {
         const last = page.rows[page.rows.length - 1]?.id;
         const at = before?.findIndex(row => row.id === last) ?? -1;
-        const below = page.cursor !== null && at >= 0 ? before!.slice(at + 1) : [];
+        const below =
+          page.cursor !== null && at >= 0 ? before!.slice(at + 1) : [];
         this.rows = [...page.rows, ...below];
         this.cursor = below.length ? this.cursor : page.cursor;
         this.problem = null;

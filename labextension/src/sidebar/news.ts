@@ -22,13 +22,13 @@ export function followRuns(changed: () => void): () => void {
     }
     const look = () => {
       if (isOver(stream.state)) {
-        stream.changed.disconnect(look);
+        stream.updated.disconnect(look);
         followed.delete(stream);
         soon();
       }
     };
     followed.set(stream, look);
-    stream.changed.connect(look);
+    stream.updated.connect(look);
     soon();
     look();
   };
@@ -37,7 +37,7 @@ export function followRuns(changed: () => void): () => void {
   [...streams.keys()].forEach(follow);
   return () => {
     added.disconnect(began);
-    followed.forEach((look, stream) => stream.changed.disconnect(look));
+    followed.forEach((look, stream) => stream.updated.disconnect(look));
     if (timer !== null) {
       clearTimeout(timer);
     }

@@ -31,7 +31,7 @@ export class TranscriptPanel extends Widget {
   private status = element('div', 'ts-Library-status');
   private scroller = element('div', 'ts-Library-scroller');
   private box = element('div', 'ts-Library-list');
-  private more = element('button', 'ts-Plain ts-Library-more');
+  private more = element('button', 'ts-Button ts-Library-more');
   private note = element('div', 'ts-Library-note');
   private actions = element('div', 'ts-Library-actions');
   private buttons: HTMLButtonElement[];
@@ -76,7 +76,7 @@ export class TranscriptPanel extends Widget {
       trans.__('Actions for the chosen transcript')
     );
     this.buttons = actions.map(action => {
-      const button = element('button', 'ts-Plain', action.label);
+      const button = element('button', 'ts-Button', action.label);
       button.type = 'button';
       button.title = action.title;
       button.addEventListener('click', () => {
@@ -195,7 +195,7 @@ export class TranscriptPanel extends Widget {
     });
     const selected = list.current;
     if (selected) {
-      this.box.setAttribute('aria-activedescendant', `ts-row-${selected.id}`);
+      this.box.setAttribute('aria-activedescendant', `ts-kept-${selected.id}`);
     } else {
       this.box.removeAttribute('aria-activedescendant');
     }
@@ -245,9 +245,8 @@ export class TranscriptPanel extends Widget {
         ['title', trans.__('The transcripts could not be read')],
         [
           'text',
-          [list.problem.message, list.problem.hint]
-            .filter(Boolean)
-            .join(' ') || trans.__('The Jupyter server does not answer.')
+          [list.problem.message, list.problem.hint].filter(Boolean).join(' ') ||
+            trans.__('The Jupyter server does not answer.')
         ]
       );
       retry = true;
@@ -295,7 +294,7 @@ export class TranscriptPanel extends Widget {
     if (retry || (list.filtered && said.length && !list.fresh)) {
       const button = element(
         'button',
-        'ts-Plain',
+        'ts-Button',
         retry ? trans.__('Try again') : trans.__('Clear the filters')
       );
       button.type = 'button';
@@ -339,7 +338,7 @@ export class TranscriptPanel extends Widget {
   }
 
   private rowAt(event: Event): IRow | null {
-    const node = (event.target as Element).closest<HTMLElement>('.ts-Row');
+    const node = (event.target as Element).closest<HTMLElement>('.ts-Kept');
     return this.list.rows.find(row => row.id === node?.dataset.id) ?? null;
   }
 }

@@ -77,9 +77,15 @@ const library: JupyterFrontEndPlugin<void> = {
       const document = await store.get(id);
       const widget =
         there ??
-        new TranscriptDocument(id, renderers, trans, which => {
-          void rerun(which);
-        }, copy);
+        new TranscriptDocument(
+          id,
+          renderers,
+          trans,
+          which => {
+            void rerun(which);
+          },
+          copy
+        );
       widget.draw(document);
       if (!there) {
         shell.add(widget, 'main');
@@ -96,7 +102,9 @@ const library: JupyterFrontEndPlugin<void> = {
         const { source, missing } = await store.cell(id);
         if (!insertBelow(notebooks, source)) {
           Notification.warning(
-            trans.__('Open a notebook that can be changed: the cell goes there.'),
+            trans.__(
+              'Open a notebook that can be changed: the cell goes there.'
+            ),
             { autoClose: 5000 }
           );
           return;
@@ -230,7 +238,8 @@ const library: JupyterFrontEndPlugin<void> = {
     commands.addCommand(LibraryCommands.open, {
       label: trans.__('Open'),
       isEnabled: args => !!args.id || chosen() !== null,
-      execute: args => show(String(args.id ?? chosen()?.id ?? ''))
+      execute: args =>
+        show(typeof args.id === 'string' ? args.id : (chosen()?.id ?? ''))
     });
     add(
       LibraryCommands.rerun,

@@ -68,9 +68,10 @@ export function libraryOf(settings: ServerConnection.ISettings): ILibrary {
     } catch {
       answer = null;
     }
-    const said = (
-      answer && typeof answer === 'object' ? answer : {}
-    ) as Record<string, unknown>;
+    const said = (answer && typeof answer === 'object' ? answer : {}) as Record<
+      string,
+      unknown
+    >;
     if (!response.ok) {
       const ours = typeof said.hint === 'string';
       throw new Refusal(

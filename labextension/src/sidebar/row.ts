@@ -15,26 +15,26 @@ import { element, setText } from '../view/elements';
 
 /** Draws a row as an option of a listbox. */
 export class RowView {
-  readonly node = element('div', 'ts-Row');
-  private symbol = element('span', 'ts-Row-symbol');
-  private outcome = element('span', 'ts-Row-outcome');
-  private when = element('time', 'ts-Row-when');
-  private prompt = element('div', 'ts-Row-prompt');
-  private answer = element('div', 'ts-Row-answer');
-  private model = element('span', 'ts-Row-model');
-  private figures = element('span', 'ts-Row-figures');
+  readonly node = element('div', 'ts-Kept');
+  private symbol = element('span', 'ts-Kept-symbol');
+  private outcome = element('span', 'ts-Kept-outcome');
+  private when = element('time', 'ts-Kept-when');
+  private prompt = element('div', 'ts-Kept-prompt');
+  private answer = element('div', 'ts-Kept-answer');
+  private model = element('span', 'ts-Kept-model');
+  private figures = element('span', 'ts-Kept-figures');
 
   constructor(
     id: string,
     private trans: TranslationBundle
   ) {
-    this.node.id = `ts-row-${id}`;
+    this.node.id = `ts-kept-${id}`;
     this.node.dataset.id = id;
     this.node.setAttribute('role', 'option');
     this.symbol.setAttribute('aria-hidden', 'true');
-    const head = element('div', 'ts-Row-head');
+    const head = element('div', 'ts-Kept-head');
     head.append(this.symbol, this.outcome, this.when);
-    const foot = element('div', 'ts-Row-foot');
+    const foot = element('div', 'ts-Kept-foot');
     foot.append(this.model, this.figures);
     this.node.append(head, this.prompt, this.answer, foot);
   }

@@ -149,25 +149,28 @@ export function holds(frame: IFrame, words: string): boolean {
 }
 
 /**
- * Text in which nothing is invisible: controls as their pictures, what turns the direction of text or takes no room by
- * its number. `lines`: a line end also ends the line.
+ * Text in which nothing is invisible: line ends and tabs as signs, other controls, what turns the direction of text and
+ * what takes no room by their number. `lines`: a line end also ends the line.
  */
 export function visible(text: string, lines = false): string {
   return text.replace(HIDDEN, found => {
     const code = found.codePointAt(0) ?? 0;
     const shown =
-      code < 0x20
-        ? String.fromCharCode(0x2400 + code)
-        : code === 0x7f
-          ? '\u2421'
-          : `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`;
+      SIGNS.get(found) ??
+      `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`;
     return lines && found === '\n' ? `${shown}\n` : shown;
   });
 }
 
+const SIGNS = new Map([
+  ['\n', '↵'],
+  ['\r', '⟨CR⟩'],
+  ['\t', '⇥']
+]);
+
+// controls and formats, blank letters, line and paragraph ends, variation selectors
 const HIDDEN =
-  // eslint-disable-next-line no-control-regex
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb]|[\u{e0000}-\u{e0fff}]/gu;
+  /\p{Cc}|\p{Cf}|[\u115f\u1160\u3164\uffa0\u2028\u2029]|[\ufe00-\ufe0f]|[\u{e0100}-\u{e01ef}]/gu;
 
 /** A number of bytes in words. */
 export function bytes(count: number): string {

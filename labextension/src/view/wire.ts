@@ -32,23 +32,25 @@ const LABELS: Record<Filter, string> = {
   errors: 'Errors'
 };
 
-const MEANINGS: Record<string, string> = {
-  coalesced: 'Came in one read with other frames: something held them back.',
-  split: 'Its bytes came in more than one read.',
-  unterminated: 'The stream ended before the blank line that closes it.',
-  'keep-alive': 'Says nothing: the server is alive.',
-  gap: 'Came after a gap of over a second and over five times the median.',
-  error: 'The server reports an error.',
-  undecodable: 'Could not be read as a message of this protocol.',
-  'after-end': 'Came after the end of the answer and was not read.',
-  'not-utf8': 'Holds bytes that are no UTF-8; they are shown as \\xff.',
-  comment: 'A line that begins with a colon: most clients never see it.',
-  stray: 'Lines that are no field of the format: most clients drop them.',
-  nothing: 'Fields without data: nothing is dispatched.',
-  lost: 'The connection broke off here; the frame was sent again.',
-  body: 'The response was no stream.',
-  oversized: 'Larger than a frame may be: nothing after it was read.'
-};
+const MEANINGS = new Map<string, string>(
+  Object.entries({
+    coalesced: 'Came in one read with other frames: something held them back.',
+    split: 'Its bytes came in more than one read.',
+    unterminated: 'The stream ended before the blank line that closes it.',
+    'keep-alive': 'Says nothing: the server is alive.',
+    gap: 'Came after a gap of over a second and over five times the median.',
+    error: 'The server reports an error.',
+    undecodable: 'Could not be read as a message of this protocol.',
+    'after-end': 'Came after the end of the answer and was not read.',
+    'not-utf8': 'Holds bytes that are no UTF-8; they are shown as \\xff.',
+    comment: 'A line that begins with a colon: most clients never see it.',
+    stray: 'Lines that are no field of the format: most clients drop them.',
+    nothing: 'Fields without data: nothing is dispatched.',
+    lost: 'The connection broke off here; the frame was sent again.',
+    body: 'The response was no stream.',
+    oversized: 'Larger than a frame may be: nothing after it was read.'
+  })
+);
 
 /** The disclosure below the figures of a settled transcript. */
 export class WirePanel {
@@ -66,11 +68,12 @@ export class WirePanel {
   private filter: Filter = 'all';
   private found: { frame: IFrame; place: number }[] = [];
   private drawn = 0;
+  private tied = '';
   private filled = false;
 
   constructor(private trans: TranslationBundle | null) {
     const summary = element('summary', '');
-    summary.append(element('span', '', this.say('Wire')), this.digest);
+    summary.append(element('span', '', this.say('Wire')), ' ', this.digest);
     this.bar.setAttribute('role', 'group');
     this.bar.setAttribute('aria-label', this.say('Frames shown'));
     for (const filter of FILTERS) {
@@ -140,7 +143,9 @@ export class WirePanel {
 
   /** In a line: how many frames came in how many reads. */
   private digested(wire: IWire): string {
-    const frames = wire.frames.length + (wire.leftOut?.frames ?? 0);
+    const frames =
+      wire.frames.filter(({ kind }) => kind === 'frame').length +
+      (wire.leftOut?.frames ?? 0);
     const most = wire.frames.reduce(
       (n, frame) => Math.max(n, frame.together),
       0
@@ -239,6 +244,7 @@ export class WirePanel {
         : `${this.found.length} ${this.say('of')} ${wire.frames.length} ${this.say('shown')}`
     );
     this.drawn = 0;
+    this.tied = '';
     this.list.replaceChildren();
     this.grow();
     if (!this.found.length) {
@@ -323,18 +329,22 @@ export class WirePanel {
     const read = element('span', 'ts-WireRead', this.reads(frame));
     const size = element('span', 'ts-WireSize', bytes(frame.size));
     const became = element('span', 'ts-WireBecame');
-    const marks = frame.marks.filter(mark => mark !== 'coalesced' || !same);
+    // how many came at once is said once a read
+    const tied = `${frame.attempt} ${frame.read}`;
+    const said = this.tied === tied;
+    const marks = frame.marks.filter(mark => mark !== 'coalesced' || !said);
+    this.tied = frame.marks.includes('coalesced') ? tied : this.tied;
     for (const mark of frame.kind === 'frame'
       ? marks
       : [frame.kind, ...marks]) {
       became.append(this.mark(mark, frame));
     }
-    for (const [name, said] of frame.became) {
-      const event = element('span', 'ts-WireEvent', visible(name));
-      event.dataset.event = name;
-      became.append(event);
-      if (said) {
-        became.append(element('span', 'ts-WireSaid', visible(said)));
+    for (const [name, words] of frame.became) {
+      if (!frame.marks.includes(name)) {
+        became.append(element('span', 'ts-WireEvent', visible(name)));
+      }
+      if (words) {
+        became.append(element('span', 'ts-WireSaid', visible(words)));
       }
     }
     const raw = element(
@@ -373,8 +383,9 @@ export class WirePanel {
             : this.say(mark);
     const node = element('span', 'ts-WireMark', visible(label));
     node.dataset.mark = mark;
-    if (Object.hasOwn(MEANINGS, mark)) {
-      node.title = this.say(MEANINGS[mark]);
+    const meaning = MEANINGS.get(mark);
+    if (meaning) {
+      node.title = this.say(meaning);
     }
     return node;
   }
