@@ -8,6 +8,7 @@ half its round trip.
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import tempfile
@@ -107,21 +108,21 @@ import ipywidgets
 def tokens(model):
     connection = http.client.HTTPConnection("127.0.0.1", {port})
     connection.request("POST", "/v1/chat/completions", json.dumps({{"model": model, "stream": True}}))
+    response = connection.getresponse()
     try:
-        for line in connection.getresponse():
+        for line in response:
             if line.startswith(b"data: {{"):
                 piece = json.loads(line[6:])["choices"][0]["delta"].get("content")
                 if piece:
                     yield piece
     finally:
+        response.close()
         connection.close()
 def shown(model, before):
     text, count = "", 0
     for piece in tokens(model):
         text, count = text + piece, count + 1
-        if count > before:
-            yield text
-        elif count == before:
+        if count >= before:
             yield text
 """
 PEERS = {
@@ -219,21 +220,27 @@ class Watched:
 
     @contextmanager
     def wire(self) -> Iterator[dict[str, int]]:
-        """Counts what comes over the websocket: ``bytes`` and ``messages``, ``settled`` the bytes of settled outputs among them."""
-        counted = {"bytes": 0, "messages": 0, "settled": 0, "appends": 0}
+        """Counts the bytes that come over the websocket, all and those of the ``deltas``; ``messages`` of them, ``syncs`` the page asked for."""
+        counted = {"bytes": 0, "deltas": 0, "messages": 0, "syncs": 0}
 
         def received(event: dict[str, Any]) -> None:
-            response = event["response"]
-            data = response["payloadData"]
-            size = len(data) * 3 // 4 - data[-2:].count("=") if response["opcode"] == 2 else len(data.encode())
-            counted["bytes"] += size
-            counted["messages"] += 1
+            data = _payload(event)
+            counted["bytes"] += len(data)
+            if b'"op": "append"' in data or b'"op": "frame"' in data:
+                counted["deltas"] += len(data)
+                counted["messages"] += 1
 
-        self.session.on("Network.webSocketFrameReceived", received)
+        def sent(event: dict[str, Any]) -> None:
+            counted["syncs"] += b'"op":"sync"' in _payload(event)
+
+        heard = {"Network.webSocketFrameReceived": received, "Network.webSocketFrameSent": sent}
+        for name, hear in heard.items():
+            self.session.on(name, hear)
         self.session.send("Network.enable")
         yield counted
         self.session.send("Network.disable")
-        self.session.remove_listener("Network.webSocketFrameReceived", received)
+        for name, hear in heard.items():
+            self.session.remove_listener(name, hear)
 
     def processor(self) -> float:
         """Ms of processor time of the page's main thread so far."""
@@ -248,6 +255,11 @@ class Watched:
           await services.sessions.shutdownAll();
         }""")
         self.context.close()
+
+
+def _payload(event: dict[str, Any]) -> bytes:
+    data = event["response"]["payloadData"]
+    return base64.b64decode(data) if event["response"]["opcode"] == 2 else data.encode()
 
 
 @contextmanager

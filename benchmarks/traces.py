@@ -11,7 +11,6 @@ import queue
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic_ns, sleep
 from typing import Any
@@ -21,8 +20,7 @@ from tokenstream_magic.mock.script import Script, Tool, cut
 from tokenstream_magic.mock.server import Exchange, MockServer
 from tokenstream_magic.run import Run
 from tokenstream_magic.timing.shown import Shown
-from tokenstream_magic.transport.http import HttpxExchange
-from tokenstream_magic.transport.seam import Call
+from tokenstream_magic.transport.http import HttpExchange
 
 PATHS = {"openai-chat": "/v1", "openai-responses": "/v1", "anthropic": "/v1", "gemini": "/v1beta", "ollama": ""}
 SYLLABLES = "an be ca do el fi gu ho in ja ke lo mu ni or pa qua re si to un ver wi xe yo zu".split()
@@ -83,24 +81,20 @@ class PacedServer(MockServer):
         return True
 
 
-class Clinging(HttpxExchange):
+class Clinging(HttpExchange):
     """A client whose connection outlives its abort: what Stop must not meet."""
 
     seconds = 1.0
 
-    @asynccontextmanager
-    async def opened(self, call: Call) -> AsyncIterator[HttpxExchange]:
-        """Leaves the connection open for a while when it is over."""
-        async with super().opened(call) as exchange:
-            stream = self._backend.stream
-            assert stream is not None
-            close, stream.abort = stream.abort, lambda: None  # type: ignore[method-assign]
-            try:
-                yield exchange
-            finally:
-                await asyncio.sleep(self.seconds)
-                stream.abort = close  # type: ignore[method-assign]
-                close()
+    def abort(self) -> None:
+        """Leaves the connection open."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Closes it a while after it is over."""
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            super().abort()
 
 
 def clinging(seconds: float) -> Callable[[], Clinging]:

@@ -24,6 +24,23 @@ def front_end_path(name: str, *packages: str) -> Path:
     return _beside(f"front-end-{name}", *packages)
 
 
+def collaboration_path() -> Path:
+    """A directory with jupyter-collaboration and what it needs beside a JupyterLab."""
+    packages = (
+        "jupyter-collaboration==5.0.4",
+        "jupyter-collaboration-ui==3.0.4",
+        "jupyter-docprovider==3.0.4",
+        "jupyter-server-ydoc==3.0.4",
+        "jupyter-ydoc==4.2.1",
+        "jupyter_server_fileid==0.10.0",
+        "pycrdt==0.14.13",
+        "pycrdt-store==0.1.5",
+        "pycrdt-websocket==0.16.5",
+        "sqlite-anyio==0.2.10",
+    )
+    return _beside("collaboration", *packages)
+
+
 def _beside(name: str, *packages: str) -> Path:
     """A directory in the cache with these packages and nothing they depend on."""
     target = CACHE / name

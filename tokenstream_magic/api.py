@@ -315,7 +315,7 @@ def ask(
         no_log=no_log,
         **kept_with,
         conversation_id=past.conversation_id if past is not None else None,
-        parent_id=past.parent.id if past is not None and past.parent is not None else None,
+        parent_id=(past.parent.replayed or {}).get("of", past.parent.id) if past is not None and past.parent is not None else None,
         format=format or ("json" if structured else None),
     )
 

@@ -183,6 +183,7 @@ def is_replay(flags: argparse.Namespace) -> bool:
 _CONTRADICTIONS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("schema", "json"), "--schema asks for JSON already.", "Leave out --json."),
     (("continue_", "cid"), "-c and --cid name two conversations.", "Leave one of them out."),
+    (("replay", "wire"), "A replay sends nothing: there is no wire to keep.", "Leave out --wire."),
     (("run_tools", "bg"), "With --run-tools the cell waits for its rounds.", "Leave out --bg."),
 )
 

@@ -27,35 +27,47 @@ class Piece:
     ms: float
 
 
+class _Asked:
+    """A request that was checked, and its run once it has begun.
+
+    The generators hold this and not their iterator, which holds them: an iterator that nobody refers to any more then ends
+    at once, and its run with it.
+    """
+
+    def __init__(self, prompt: api.Ask, model: str | None, flags: dict[str, Any]) -> None:
+        self.prepared = api.ask(prompt, model, **flags)
+        self.run: Run | None = None
+
+    def begin(self, prepared: rounds.Prepared, sink: _Queue) -> Run:
+        """Sends the request."""
+        self.run = api.begin(prepared, sinks=[sink])
+        conversations.started(self.run.transcript)
+        return self.run
+
+
 class _Pieces:
     """What the two iterators share: a request that is checked at once and sent when the first piece is asked for."""
 
-    def __init__(self, prompt: api.Ask, model: str | None, flags: dict[str, Any]) -> None:
-        self._prepared = api.ask(prompt, model, **flags)
-        self._run: Run | None = None
+    def __init__(self, asked: _Asked) -> None:
+        self._asked = asked
 
     @property
     def transcript(self) -> Transcript | None:
         """The transcript of the run, which grows while it runs; None before the first piece was asked for."""
-        return self._run.transcript if self._run is not None else None
+        return self._asked.run.transcript if self._asked.run is not None else None
 
     def stop(self) -> None:
         """Stops the run; what had arrived is still handed on."""
-        if self._run is not None:
-            self._run.stop("api")
-
-    def _begin(self, prepared: rounds.Prepared, sink: _Queue) -> Run:
-        self._run = api.begin(prepared, sinks=[sink])
-        conversations.started(self._run.transcript)
-        return self._run
+        if self._asked.run is not None:
+            self._asked.run.stop("api")
 
 
 class Pieces(_Pieces):
     """The pieces of an answer as they arrive. An iterator, and a context that stops the run when it is left."""
 
-    def __init__(self, prompt: api.Ask, model: str | None, flags: dict[str, Any]) -> None:
-        super().__init__(prompt, model, flags)
-        self._source = self._arriving()
+    def __init__(self, asked: _Asked) -> None:
+        super().__init__(asked)
+        self._source = _arriving(asked)
 
     def __iter__(self) -> Iterator[Piece]:
         return self._source
@@ -73,26 +85,13 @@ class Pieces(_Pieces):
         """Stops the run if it goes on, and waits for its end."""
         self._source.close()
 
-    def _arriving(self) -> Generator[Piece, None, None]:
-        more: rounds.Prepared | None = self._prepared
-        while more is not None:
-            sink = _Queue()
-            prepared, run = more, self._begin(more, sink)
-            try:
-                while (piece := sink.pieces.get()) is not None:
-                    yield piece
-            finally:
-                run.stop("api")
-                run.wait()
-            more = rounds.following(prepared, run.transcript)
-
 
 class AsyncPieces(_Pieces):
     """:class:`Pieces` for ``async for`` and ``async with``."""
 
-    def __init__(self, prompt: api.Ask, model: str | None, flags: dict[str, Any]) -> None:
-        super().__init__(prompt, model, flags)
-        self._source = self._arriving()
+    def __init__(self, asked: _Asked) -> None:
+        super().__init__(asked)
+        self._source = _aarriving(asked)
 
     def __aiter__(self) -> AsyncIterator[Piece]:
         return self._source
@@ -110,26 +109,41 @@ class AsyncPieces(_Pieces):
         """Stops the run if it goes on, and waits for its end."""
         await self._source.aclose()
 
-    async def _arriving(self) -> AsyncGenerator[Piece, None]:
-        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-        more: rounds.Prepared | None = self._prepared
-        while more is not None:
-            sink = _Queue(lambda: loop.call_soon_threadsafe(arrived.set))
-            prepared, run = more, self._begin(more, sink)
-            try:
-                ended = False
-                while not ended:
-                    await arrived.wait()
-                    arrived.clear()
-                    while not ended and not sink.pieces.empty():
-                        piece = sink.pieces.get()
-                        ended = piece is None
-                        if piece is not None:
-                            yield piece
-            finally:
-                run.stop("api")
-                await api.finished(run)
-            more = await rounds.afollowing(prepared, run.transcript)
+
+def _arriving(asked: _Asked) -> Generator[Piece, None, None]:
+    more: rounds.Prepared | None = asked.prepared
+    while more is not None:
+        sink = _Queue()
+        prepared, run = more, asked.begin(more, sink)
+        try:
+            while (piece := sink.pieces.get()) is not None:
+                yield piece
+        finally:
+            run.stop("api")
+            run.wait()
+        more = rounds.following(prepared, run.transcript)
+
+
+async def _aarriving(asked: _Asked) -> AsyncGenerator[Piece, None]:
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    more: rounds.Prepared | None = asked.prepared
+    while more is not None:
+        sink = _Queue(lambda: loop.call_soon_threadsafe(arrived.set))
+        prepared, run = more, asked.begin(more, sink)
+        try:
+            ended = False
+            while not ended:
+                await arrived.wait()
+                arrived.clear()
+                while not ended and not sink.pieces.empty():
+                    piece = sink.pieces.get()
+                    ended = piece is None
+                    if piece is not None:
+                        yield piece
+        finally:
+            run.stop("api")
+            await api.finished(run)
+        more = await rounds.afollowing(prepared, run.transcript)
 
 
 def events(prompt: api.Ask, model: str | None = None, **flags: Any) -> Pieces:
@@ -137,12 +151,12 @@ def events(prompt: api.Ask, model: str | None = None, **flags: Any) -> Pieces:
 
     The flags are those of :func:`~tokenstream_magic.api.stream`. What is wrong with the request raises at once.
     """
-    return Pieces(prompt, model, flags)
+    return Pieces(_Asked(prompt, model, flags))
 
 
 def aevents(prompt: api.Ask, model: str | None = None, **flags: Any) -> AsyncPieces:
     """:func:`events` for an async caller: ``async for piece in ts.aevents(...)``, or in an ``async with``."""
-    return AsyncPieces(prompt, model, flags)
+    return AsyncPieces(_Asked(prompt, model, flags))
 
 
 class _Queue(views.Quiet):

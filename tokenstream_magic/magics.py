@@ -33,10 +33,12 @@ class StreamMagics(Magics):
     otel_profile = Unicode("semconv-1.41", help="The names of its attributes and metrics: semconv-1.41, or genai-main.").tag(config=True)
 
     @observe("otel", "otel_profile")
-    def _otel_changed(self, _change: Any) -> None:
+    def _otel_changed(self, change: Any) -> None:
         import os
 
-        os.environ |= {"TOKENSTREAM_OTEL": "1" if self.otel else "0", "TOKENSTREAM_OTEL_PROFILE": self.otel_profile}
+        os.environ["TOKENSTREAM_OTEL_PROFILE"] = self.otel_profile
+        if change["name"] == "otel":
+            os.environ["TOKENSTREAM_OTEL"] = "1" if self.otel else "0"
         if self.otel:
             from tokenstream_magic import commands
 

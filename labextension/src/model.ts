@@ -244,19 +244,44 @@ export class StreamModel extends WidgetModel implements IStream {
   private settleSoon(): void {
     this.roads.acknowledged();
     const bundle = this.state.bundle;
-    if (bundle) {
+    const patience = this.turn * SETTLE_AFTER_MS;
+    if (bundle && !patience) {
       this.settle(bundle);
       this.letGo();
     } else if (this.settling === null) {
-      this.settling = window.setTimeout(() => {
-        this.settling = null;
-        if (this.isLive()) {
-          this.tell({ op: 'bundle' });
-        } else {
-          this.letGo();
-        }
-      }, SETTLE_AFTER_MS);
+      this.settling = window.setTimeout(
+        () => {
+          this.settling = null;
+          if (!this.isLive()) {
+            this.letGo();
+          } else if (this.state.bundle) {
+            this.settle(this.state.bundle);
+            this.letGo();
+          } else {
+            this.tell({ op: 'bundle' });
+          }
+        },
+        Math.max(patience, SETTLE_AFTER_MS)
+      );
     }
+  }
+
+  /**
+   * Whose turn it is to write into a notebook that several people have open: two who replace the same output leave two
+   * outputs. 0 where there is nobody else; otherwise a number that no two of them share, and gaps to see what the
+   * others did.
+   */
+  private get turn(): number {
+    const model = this.context?.model;
+    const shared = model?.sharedModel as
+      | { awareness?: { clientID: number; getStates(): Map<number, unknown> } }
+      | undefined;
+    if (!model?.collaborative || !shared?.awareness) {
+      return 0;
+    }
+    const { awareness } = shared;
+    const clients = [...awareness.getStates().keys()].sort((a, b) => a - b);
+    return 1 + 3 * Math.max(clients.indexOf(awareness.clientID), 0);
   }
 
   /** Until the notebook is saved, only the kernel could show the answer to a page that is loaded anew. */
@@ -290,7 +315,7 @@ export class StreamModel extends WidgetModel implements IStream {
     if (state.startsWith('completed') && this.saved) {
       this.tell({ op: 'settled' });
     }
-    if (state !== 'started') {
+    if (state !== 'started' || this.turn > 1) {
       return;
     }
     if (this.state.bundle) {

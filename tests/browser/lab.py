@@ -70,6 +70,7 @@ class Lab:
         if packages is not None:
             own["PYTHONPATH"] = str(packages)
             own["JUPYTER_PATH"] = str(packages / "share" / "jupyter")
+            own["JUPYTER_CONFIG_PATH"] = str(packages / "etc" / "jupyter")
         self._log = (root / "server.log").open("wb")
         self._process = subprocess.Popen(
             [
@@ -84,7 +85,7 @@ class Lab:
                 f"--ServerApp.root_dir={self.notebooks}",
                 "--ServerApp.ip=127.0.0.1",
                 f"--{'JupyterNotebookApp' if application == 'notebook' else 'LabApp'}.expose_app_in_browser=True",
-                *([f"--LabApp.app_dir={packages / 'share/jupyter/lab'}"] if packages and application == "jupyterlab" else []),
+                *([f"--LabApp.app_dir={packages / 'share/jupyter/lab'}"] if packages and (packages / "share/jupyter/lab").exists() else []),
             ],
             env={**os.environ, **own, **(environment or {})},
             stdout=self._log,

@@ -25,7 +25,7 @@ PRESS_TWICE = """cell => {
     return [words, after];
 }"""
 
-LATER = "import time\nfor _ in range(25):\n    time.sleep(0.1)\nprint('went on')"
+LATER = "import time\nfor _ in range(16):\n    time.sleep(0.1)\nprint('went on')"
 
 
 @pytest.fixture(scope="module")

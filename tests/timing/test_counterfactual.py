@@ -82,7 +82,9 @@ def test_nothing_at_all_stays_nothing() -> None:
     assert len(Way("buffered").of(Timeline())) == 0
 
 
-@pytest.mark.parametrize("said", ["", "fast", "smooth", "smooth:", "smooth:0", "smooth:-1", "smooth:nan", "delay:-1", "delay:1e99", "buffered:3"])
+@pytest.mark.parametrize(
+    "said", ["", "fast", "smooth", "smooth:", "smooth:0", "smooth:-1", "smooth:nan", "delay:-1", "delay:1e99", "buffered:3"]
+)
 def test_what_is_no_delivery_is_refused_in_one_line(said: str) -> None:
     with pytest.raises(BadRequest) as refused:
         way(said)

@@ -30,7 +30,10 @@ KEY = "sk-" + "Zz9" * 12
 def hostile() -> Transcript:
     made = Transcript(model=HOSTILE[:60], prompt=HOSTILE, system=HOSTILE, outcome="complete", note="=1+1", tags=["@x"])
     made.messages = [{"role": "user", "content": HOSTILE}]
-    made.choices = [Choice(text=HOSTILE, reasoning=HOSTILE, tool_calls=[{"id": "1", "name": HOSTILE, "arguments": HOSTILE}]), Choice(1, f"key {KEY}")]
+    made.choices = [
+        Choice(text=HOSTILE, reasoning=HOSTILE, tool_calls=[{"id": "1", "name": HOSTILE, "arguments": HOSTILE}]),
+        Choice(1, f"key {KEY}"),
+    ]
     made.timeline.requested = 0
     made.timeline.add(1_000_000, 0, 10, 0)
     made.timeline.add(9_000_000, 0, 10, 1)
@@ -74,7 +77,7 @@ def test_the_document_is_what_a_page_opens(mock: MockServer, tmp_path: Path) -> 
     ts.stream("hi", "choices", base_url=mock.base_url)
     several = json.loads(ts.transcripts.export(tmp_path / "two.tokenstream.json").read_text())
     assert [column["text"] for column in several["columns"]] == [original.text, "The first of two answers."]
-    assert [about["id"] for about in several["tokenstream"]["columns"]][0] == original.id
+    assert several["tokenstream"]["columns"][0]["id"] == original.id
 
 
 def test_a_spreadsheet_finds_no_formula(tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_the_page_runs_nothing_and_asks_nobody(tmp_path: Path) -> None:
     html = hostile().export(tmp_path / "one.html").read_text()
     assert f'content="{page.POLICY}"' in html
     assert page.POLICY.startswith("default-src 'none'; style-src 'sha256-")
-    for tag in ("<script", "<img", "<meta http-equiv=refresh", "<a ", "onerror=\"", "style=\"", "\x1b"):
+    for tag in ("<script", "<img", "<meta http-equiv=refresh", "<a ", 'onerror="', 'style="', "\x1b"):
         assert tag not in html
     assert "&lt;script&gt;" in html
     assert "&lt;U+202E&gt;" in html
@@ -155,7 +158,9 @@ def test_the_wire_comes_out_as_it_was(mock: MockServer, tmp_path: Path) -> None:
     assert not (tmp_path / "none.sse").exists()
 
 
-@pytest.mark.parametrize("name", ["", "a\0b.csv", "a\nb.csv", "x" * 300 + ".csv", "nowhere/x.csv", "sub", "sub/", "link.csv", "CON.csv", "no.xyz", "fifo.csv"])
+@pytest.mark.parametrize(
+    "name", ["", "a\0b.csv", "a\nb.csv", "x" * 300 + ".csv", "nowhere/x.csv", "sub", "sub/", "link.csv", "CON.csv", "no.xyz", "fifo.csv"]
+)
 def test_where_a_file_cannot_be_nothing_is_written(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
@@ -190,7 +195,9 @@ def test_a_failure_halfway_leaves_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "raced.txt").read_bytes() == b"theirs"
 
 
-def test_the_command_says_what_it_wrote(mock: MockServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_what_it_wrote(
+    mock: MockServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     first = ts.stream("alpha", "hello", base_url=mock.base_url)
     ts.stream("beta", "hello", base_url=mock.base_url)

@@ -125,7 +125,11 @@ def test_a_stop_in_the_middle_keeps_what_was_played(mock: MockServer) -> None:
 
 
 def test_a_timeline_that_does_not_cover_the_text_loses_nothing() -> None:
-    calls = [{"id": "1", "name": "f", "arguments": '{"a": 1}'}, {"id": "2", "name": "g", "arguments": ""}, {"id": "3", "name": "h", "arguments": "{}"}]
+    calls = [
+        {"id": "1", "name": "f", "arguments": '{"a": 1}'},
+        {"id": "2", "name": "g", "arguments": ""},
+        {"id": "3", "name": "h", "arguments": "{}"},
+    ]
     original = Transcript(outcome="complete", choices=[Choice(text="all of it", tool_calls=calls), Choice(20, text="the other")])
     original.timeline.requested = 0
     original.timeline.add(5, 0, 4, 0)
@@ -145,7 +149,11 @@ def test_what_is_no_speed_is_refused(said: str) -> None:
 
 def test_flags_that_make_no_sense_are_refused(mock: MockServer) -> None:
     ts.stream("hi", "hello", base_url=mock.base_url)
-    for flags, problem in (({"speed": 2}, "for a replay"), ({"replay": "zzz!"}, "no transcript id"), ({"replay": "last", "as_": "no"}, "no delivery")):
+    for flags, problem in (
+        ({"speed": 2}, "for a replay"),
+        ({"replay": "zzz!"}, "no transcript id"),
+        ({"replay": "last", "as_": "no"}, "no delivery"),
+    ):
         with pytest.raises(BadRequest, match=problem):
             ts.stream("hi", **flags)
     assert (speed_of("2x"), speed_of("x4"), speed_of(0.5)) == (2, 4, 0.5)

@@ -26,6 +26,7 @@ from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.timeline import Timeline
 from tokenstream_magic.transcripts.schema import batches
 from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.wire.kept import Wire
 
 LOST_NS = 250_000_000
 
@@ -61,15 +62,16 @@ def test_every_field_of_a_transcript_is_kept(either: str) -> None:
     timeline.add(2001, 0, 2, 1, 3)
     timeline.add(8999, 2, 0, 4)
     given["timeline"] = timeline
-    given |= {"host": "worker-1", "clock_offset_ms": -2.5}
+    given |= {"host": "worker-1", "clock_offset_ms": -2.5, "kept_wire": Wire("gemini", left_out=3)}
     for field in fields(Transcript):
-        if field.name in ("growing", "format"):
+        if field.name in ("growing", "format", "wire_source"):
             continue
         assert field.name in given, f"is {field.name} kept? Then give it a value here"
         setattr(made, field.name, given[field.name])
     store = ts.transcripts.open_store()
     store.add_many([made])
     assert store.get(made.id) == made
+    assert store.get(made.id).wire == made.kept_wire
     assert list(store.get(made.id).timeline) == list(timeline)
 
 

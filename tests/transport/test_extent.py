@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import h11
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -15,7 +17,7 @@ def fed(body: Extent, data: bytes, cuts: list[int]) -> tuple[bytes, str]:
     """The body's bytes, and how it ended."""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     inside = b""
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if start == end:
             continue
         inside += body.feed(data[start:end])

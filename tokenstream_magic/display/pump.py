@@ -55,6 +55,7 @@ class Pump:
             messages = view.gather()
             if messages:
                 now = self._clock()
+                self._next = max(self._next, now + FRAME_SECONDS)
                 for message in _few(view, messages):
                     self._urgent.append(now)
                     view.send(message)

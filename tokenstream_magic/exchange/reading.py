@@ -86,19 +86,21 @@ def _kind_of_json(file: Path) -> str:
         line = opened.readline(LINE_LIMIT + 1)
     if len(line) > LINE_LIMIT:
         raise BadRequest(f"{file.name} has a line of more than {LINE_LIMIT >> 20} MiB.", "Nothing was imported.")
-    text = line.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b'{"schema":') or b'"tokenstream.transcript/' in text[:200]:
+    if line.removeprefix(b"\xef\xbb\xbf").startswith(b'{"schema":'):
         return "jsonl"
-    if file.stat().st_size <= DOCUMENT_LIMIT:
-        whole = file.read_bytes()
-        if (b'"status"' in whole and b'"version"' in whole) or b'"schema"' in whole[:200] or b'"tokenstream"' in whole:
-            try:
-                data = json.loads(whole)
-            except (ValueError, RecursionError):
-                return "body"
-            if isinstance(data, dict) and ({"status", "version"} <= data.keys() or "schema" in data):
-                return "document"
-    return "body"
+    first = _loose(line)
+    if isinstance(first, dict):
+        return "jsonl" if "schema" in first else "document" if {"status", "version"} <= first.keys() else "body"
+    whole = _loose(file.read_bytes()) if file.stat().st_size <= DOCUMENT_LIMIT else None
+    return "document" if isinstance(whole, dict) and ("schema" in whole or {"status", "version"} <= whole.keys()) else "body"
+
+
+def _loose(text: bytes) -> Any:
+    """The JSON of a text; None when it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _lines(file: Path) -> Iterator[Transcript]:

@@ -121,7 +121,7 @@ def encoded(figure: Figure) -> str:
 
 
 def timeline(transcript: Transcript, theme: Theme) -> Figure:
-    """When everything came: each chunk a line, its channel a row, waiting and stalls marked."""
+    """When everything came: each chunk a line, its channel a row, waiting and stalls marked, and how many came in one read."""
     line = transcript.timeline
     if line.first is None or line.last is None:
         raise BadRequest("Nothing arrived in this run, so there is no timeline.", "Its outcome says why.")
@@ -130,39 +130,36 @@ def timeline(transcript: Transcript, theme: Theme) -> Figure:
     moments = {name: at for name, at in line.moments().items() if at is not None}
     end = max([stamps[-1].offset_ns / 1e6, *(at for name, at in moments.items() if name != "connected")])
     unit, per = ("s", 1000.0) if end >= 2000 else ("ms", 1.0)
+    wide = end / per * 1.02
     figure, (axes,) = _figure(theme, height=1.25 + 0.55 * len(channels))
-    first = stamps[0].offset_ns / 1e6
+    first, last = stamps[0].offset_ns / 1e6, stamps[-1].offset_ns / 1e6
     axes.axvspan(0, first / per, color=theme.fill, lw=0, zorder=0)
     for row, name in enumerate(reversed(channels)):
         marks = [stamp.offset_ns / 1e6 / per for stamp in stamps if stamp.channel == name]
         colour = theme.series[(0, 2, 3, 4)[("text", "reasoning", "refusal", "tool").index(name)]]
         axes.vlines(marks, row - 0.32, row + 0.32, color=colour, lw=0.9 if len(marks) < 600 else 0.3, zorder=2)
+        _lumps(axes, marks, row, wide, colour)
     for start, gap in _stalls(transcript):
         axes.axvspan(start / per, (start + gap) / per, color=theme.alarm, alpha=0.18, lw=0, zorder=0)
         axes.annotate(
-            f"stall {_time(gap)}", ((start + gap / 2) / per, len(channels) - 0.52), ha="center", va="top", color=theme.alarm, fontsize=8
+            f"silence {_time(gap)}", ((start + gap / 2) / per, len(channels) - 0.5), ha="center", va="top", color=theme.alarm, fontsize=8
         )
     top = len(channels) - 0.42
-    wide = end / per * 1.02
     axes.set_xlim(0, wide)
     axes.set_ylim(-0.6, top)
-    reached = -math.inf
-    stop = [(_MOMENTS[name], at) for name, at in moments.items() if name in _MOMENTS and "stop_requested" in moments]
-    shown = [("first token", first), ("last token", stamps[-1].offset_ns / 1e6), *stop]
-    height = 0
-    for words, at in sorted(shown, key=lambda moment: moment[1]):
-        height = height + 1 if at / per - reached < wide * 0.16 else 0
-        axes.annotate(
-            f"{words} {_time(at)}", (min(at / per, wide), top), xytext=(0, 6 + 12 * height), textcoords="offset points",
-            ha="left" if at / per < wide * 0.7 else "right", va="bottom", fontsize=8, color=theme.soft, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": theme.line, "lw": 0.8, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
-        reached = at / per
+    at_once = last - first < end * 0.01
+    shown = [("all of it" if at_once else "first token", first)] + ([] if at_once else [("last token", last)])
+    if "stop_requested" in moments:
+        shown += [(words, moments[name]) for name, words in _MOMENTS.items() if name in moments]
+    elif transcript.outcome in ("truncated", "failed") and "ended" in moments:
+        shown += [(transcript.outcome, moments["ended"])]
+    _flags(axes, theme, [(f"{words} {_time(at)}", at / per) for words, at in shown], wide, top)
     axes.set_yticks(range(len(channels)), list(reversed(channels)))
     axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(f"time since the request ({unit})")
-    _title(figure, theme, f"{_name(transcript.model)} · {transcript.outcome} · {len(stamps)} chunks")
+    _title(figure, theme, f"{_name(transcript.model)} · {transcript.outcome} · {_count(len(stamps), 'chunk')}")
     return figure
 
 
@@ -180,45 +177,40 @@ def reading(transcript: Transcript, theme: Theme) -> Figure:
             read += 1
         times.append(stamp.offset_ns / 1e9)
         amounts.append(read if spaced else characters)
-    figure, (axes,) = _figure(theme, height=3.4)
+    figure, (axes,) = _figure(theme, height=3.2)
     axes.step([times[0], *times], [0, *amounts], where="post", color=theme.series[0], lw=1.8, zorder=3)
-    limit = times[-1] * 1.05
-    starved = 0.0
+    limit, most = times[-1] * 1.05, amounts[-1]
+    told = f"first word after {_time(times[0] * 1000)}"
     if spaced:
         slow, usual, quick = (speed / 60 for speed in WORDS_PER_MINUTE)
         path, starved = _read(times, amounts, usual)
-        limit = max(limit, min(path[-1][0], 4 * max(times[-1], 1.0)) * 1.02)
+        limit = max(limit, min(path[-1][0], 6 * max(times[-1], 1.0)) * 1.02)
         axes.fill_between(
             [times[0], limit], [0, (limit - times[0]) * slow], [0, (limit - times[0]) * quick], color=theme.fill, lw=0, zorder=0
         )
         axes.plot(*zip(*path, strict=True), color=theme.series[1], lw=1.6, zorder=2)
+        for (start, before), (end, after) in pairwise(path):
+            if before == after and end - start > limit * 0.005:  # the reader has come to the end of the text
+                axes.axvspan(start, end, color=theme.alarm, alpha=0.14, lw=0, zorder=0)
+        at = min(limit * 0.55, path[-1][0])
+        height = next(y0 + (y1 - y0) * (at - x0) / ((x1 - x0) or 1) for (x0, y0), (x1, y1) in pairwise(path) if at <= x1)
+        axes.annotate(
+            "read at 238 words/min", (at, height), xytext=(10, -8), textcoords="offset points", ha="left", va="top",
+            color=theme.series[1], fontsize=9,
+        )  # fmt: skip
+        waiting = f"then {_time(starved * 1000)} of waiting" if starved > 0.05 else "then no waiting"
+        told += f", {waiting} · read after {_time(path[-1][0] * 1000)}"
     axes.set_xlim(0, limit)
-    most = amounts[-1]
     axes.set_ylim(0, most * 1.12)
     axes.plot([times[-1], limit], [most, most], color=theme.series[0], lw=1, ls=(0, (1, 2)), zorder=1)
     axes.annotate(
-        "arrived", (times[-1], most), xytext=(0, 5), textcoords="offset points", ha="right", va="bottom", color=theme.series[0], fontsize=9
-    )
-    if spaced:
-        place = min(len(path) - 1, max(1, len(path) // 2))
-        x = (path[place - 1][0] + path[place][0]) / 2
-        y = (path[place - 1][1] + path[place][1]) / 2
-        if x <= limit * 0.98:
-            axes.annotate(
-                "read at 238 words/min",
-                (x, y),
-                xytext=(8, -4),
-                textcoords="offset points",
-                ha="left",
-                va="top",
-                color=theme.series[1],
-                fontsize=9,
-            )
+        "arrived", (times[-1], most), xytext=(0, 5), textcoords="offset points", ha="right" if times[-1] > limit * 0.15 else "left",
+        va="bottom", color=theme.series[0], fontsize=9,
+    )  # fmt: skip
     axes.set_xlabel("time since the request (s)")
     axes.set_ylabel("words" if spaced else "characters")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    waited = f"a reader waits {_time(starved * 1000)} for words" if starved > 0.05 else "a reader never waits for words"
-    _title(figure, theme, f"{_name(transcript.model)} · {waited}" if spaced else _name(transcript.model))
+    _title(figure, theme, f"{_name(transcript.model)} · {told}")
     return figure
 
 
@@ -528,6 +520,46 @@ def _amounts(axis: Any, limit: Any, scale: Any, values: Sequence[float], figure:
     axis.set_label_text("\n".join(textwrap.wrap(label, 44)))
 
 
+def _flags(axes: Any, theme: Theme, flags: Sequence[tuple[str, float]], wide: float, top: float) -> None:
+    """Words above the axes at their moments, each on a pole of its own; those that would meet stand one above the other."""
+    reached, height = -math.inf, 0
+    for words, at in sorted(flags, key=lambda flag: flag[1]):
+        left = at < wide * 0.72
+        height = height + 1 if at - reached < wide * (0.16 if left else 0.32) else 0
+        axes.annotate(
+            "", (at, top), xytext=(0, 15 + 12 * height), textcoords="offset points", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": theme.soft, "lw": 0.7, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+        axes.annotate(
+            words, (at, top), xytext=(3 if left else -3, 5 + 12 * height), textcoords="offset points", ha="left" if left else "right",
+            va="bottom", fontsize=8, color=theme.soft, annotation_clip=False,
+        )  # fmt: skip
+        reached = at
+
+
+def _lumps(axes: Any, marks: Sequence[float], row: float, wide: float, colour: str) -> None:
+    """How many chunks a line stands for, where several came together and there is room to say so."""
+    lumps: list[list[float]] = []
+    for at in marks:
+        if lumps and at - lumps[-1][-1] < wide * 0.004:
+            lumps[-1].append(at)
+        else:
+            lumps.append([at])
+    room = all(after[0] - before[-1] > wide * 0.05 for before, after in pairwise(lumps))
+    if not room or max(map(len, lumps)) < 2:
+        return
+    for lump in lumps:
+        right = lump[-1] < wide * 0.9
+        axes.annotate(
+            f"{len(lump)}×", (lump[-1] if right else lump[0], row), xytext=(4 if right else -4, 0), textcoords="offset points",
+            ha="left" if right else "right", va="center", fontsize=8, color=colour,
+        )  # fmt: skip
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def _decades(axis: Any, low: float, high: float) -> None:
     """Numbers on a logarithmic axis, written as numbers."""
     few = math.log10(high / low) < 2.2
@@ -578,7 +610,11 @@ def _stalls(transcript: Transcript) -> list[tuple[float, float]]:
         return []
     limit = max(STALL_FLOOR_NS, STALL_FACTOR * _percentile(sorted(found), 50))
     stamps = list(transcript.timeline)
-    return [(stamps[i].offset_ns / 1e6, gap / 1e6) for i, gap in enumerate(found) if gap > limit]
+    stalls = [(stamps[i].offset_ns / 1e6, gap / 1e6) for i, gap in enumerate(found) if gap > limit]
+    ended, last = transcript.timeline.moments().get("ended"), stamps[-1].offset_ns / 1e6
+    if ended is not None and transcript.outcome != "complete" and (ended - last) * 1e6 > limit:
+        stalls.append((last, ended - last))  # given up, or stopped, in a silence
+    return stalls
 
 
 def _levels(result: Any, by: str | None) -> tuple[str, list[tuple[Any, Any]]]:

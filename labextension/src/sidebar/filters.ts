@@ -49,15 +49,15 @@ export class FilterBar {
     const first = element('div', 'ts-Filters-line');
     first.append(this.search, this.fold, again);
 
-    options(this.outcome, trans.__('Outcome'), trans.__('Any outcome'), [
+    options(this.outcome, trans.__('Outcome'), trans.__('Outcome'), [
       ['complete', trans.__('Complete')],
       ['stopped', trans.__('Stopped')],
       ['truncated', trans.__('Truncated')],
       ['failed', trans.__('Failed')],
       ['running', trans.__('Running')]
     ]);
-    options(this.model, trans.__('Model'), trans.__('Any model'), []);
-    options(this.since, trans.__('Since'), trans.__('Any time'), [
+    options(this.model, trans.__('Model'), trans.__('Model'), []);
+    options(this.since, trans.__('Since'), trans.__('Since'), [
       ['today', trans.__('Today')],
       ['1d', trans.__('Last 24 hours')],
       ['7d', trans.__('Last 7 days')],
@@ -117,7 +117,7 @@ export class FilterBar {
     options(
       this.model,
       this.trans.__('Model'),
-      this.trans.__('Any model'),
+      this.trans.__('Model'),
       names.map(name => [name, name])
     );
     this.model.value = chosen;

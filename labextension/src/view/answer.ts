@@ -28,6 +28,7 @@ export class Answer {
   readonly node = element('div', 'ts-Answer');
   private last = '';
   private over = false;
+  private looked: boolean | null = null;
   private body: IBody;
 
   constructor(
@@ -63,6 +64,7 @@ export class Answer {
    */
   update(text: string, done: boolean = false): void {
     if (text === this.last && (this.over || !done)) {
+      this.looked = null;
       return;
     }
     this.keepingPlace(() => {
@@ -73,6 +75,14 @@ export class Answer {
       this.last = text;
       this.over = done;
     });
+  }
+
+  /**
+   * Notes where the reader is, for the next update. Asked before anything of the page is changed it costs nothing;
+   * later it would cost a layout.
+   */
+  look(): void {
+    this.looked = this.isAtBottom();
   }
 
   /** Whether the reader is at the end, and so wants to stay there. */
@@ -87,7 +97,8 @@ export class Answer {
   }
 
   private keepingPlace(change: () => void): void {
-    const follow = this.isAtBottom();
+    const follow = this.looked ?? this.isAtBottom();
+    this.looked = null;
     change();
     if (follow) {
       this.node.scrollTop = this.node.scrollHeight;

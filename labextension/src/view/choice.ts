@@ -33,6 +33,12 @@ export class ChoiceView {
     this.parts = [this.reasoning, answer.node, this.tools.node];
   }
 
+  /** Notes where the reader is in it, before anything of the page is changed. */
+  look(): void {
+    this.answer.look();
+    this.thoughts.look();
+  }
+
   /** Shows what there is of it; nothing follows when it is `done`. An answer without text takes no room when there is something else to read. */
   update(shown: IShown, done: boolean): void {
     this.answer.update(shown.text, done);

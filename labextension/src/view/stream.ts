@@ -170,9 +170,12 @@ export class StreamView {
     if (!state) {
       return;
     }
+    // what is written last makes the page lay itself out, once for all of it
+    this.answers.forEach(answer => answer.look());
     this.name(state.model);
     this.node.dataset.state = state.status;
     const over = isOver(state) || state.status === 'lost';
+    this.clocks(state);
     this.drawAs(state.format);
     this.ensure(1 + state.choices.length);
     [{ ...state, index: 0 }, ...state.choices].forEach((choice, i) => {
@@ -180,7 +183,6 @@ export class StreamView {
       this.head(i, choice.index, null);
     });
     this.answers[0].clock(state.thought, over || !!state.text);
-    this.clocks(state);
     if (over) {
       this.rest();
     }
