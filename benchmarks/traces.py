@@ -10,7 +10,7 @@ import asyncio
 import queue
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from time import monotonic_ns, sleep
 from typing import Any

@@ -19,6 +19,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
@@ -32,7 +33,10 @@ def main(names: list[str]) -> None:
     for name in names or found:
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as private:
-            notebook = executed(found[name], private)
+            try:
+                notebook = executed(found[name], private)
+            except CellExecutionError as error:
+                sys.exit(f"{name}: {error.ename}: {error.evalue}\n\n{error}"[:4000])
             told = traces(notebook, private)
         if told:
             sys.exit("\n".join([f"{name}: its outputs tell of this machine:", *told]))
@@ -49,7 +53,9 @@ def executed(path: Path, private: str) -> Any:
         "TOKENSTREAM_CONFIG": f"{private}/tokenstream.toml",
         "IPYTHONDIR": private,
     }
-    client = NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client = NotebookClient(
+        notebook, timeout=600, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": str(NOTEBOOKS)}}
+    )
     client.execute(env=environment)
     notebook.metadata["language_info"] = {"name": "python"}
     return notebook

@@ -85,7 +85,11 @@ class Lab:
                 f"--ServerApp.root_dir={self.notebooks}",
                 "--ServerApp.ip=127.0.0.1",
                 f"--{'JupyterNotebookApp' if application == 'notebook' else 'LabApp'}.expose_app_in_browser=True",
-                *([f"--LabApp.app_dir={packages / 'share/jupyter/lab'}"] if packages and (packages / "share/jupyter/lab").exists() else []),
+                *(
+                    [f"--LabApp.app_dir={packages / 'share/jupyter/lab'}"]
+                    if packages and application == "jupyterlab" and (packages / "share/jupyter/lab").exists()
+                    else []
+                ),
             ],
             env={**os.environ, **own, **(environment or {})},
             stdout=self._log,

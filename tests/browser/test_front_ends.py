@@ -23,6 +23,10 @@ FRONT_ENDS = {
 }
 
 
+# Notebook 7.6 says this of itself, with and without our extension
+OWN_FAULT = "Cannot read properties of undefined (reading 'schema')"
+
+
 @pytest.fixture(scope="module", params=FRONT_ENDS)
 def front_end(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     application, packages = FRONT_ENDS[request.param]
@@ -38,7 +42,7 @@ def page(front_end: Lab, browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1100, "height": 900})
     opened = context.new_page()
     problems: list[str] = []
-    opened.on("pageerror", lambda error: problems.append(str(error.stack)))
+    opened.on("pageerror", lambda error: problems.append(str(error.stack)) if OWN_FAULT not in str(error) else None)
     yield Page(opened, front_end)
     context.close()
     assert problems == []
@@ -62,7 +66,7 @@ def test_a_stream_grows_stops_and_is_there_again(page: Page, front_end: Lab, ser
     stopped = page.text(1)
     page.save()
     outputs = [cell["outputs"] for cell in json.loads(saved.read_text())["cells"]]
-    assert [len(outputs[1]), len(outputs[2])] == [1, 1], outputs
+    assert [len(outputs[1]), len(outputs[2])] == [1, 1]
     assert outputs[1][0]["data"][MIME]["outcome"] == "stopped"
     page.open("streams.ipynb")
     page.wait_state(1, "stopped")

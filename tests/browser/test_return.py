@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness import MIME
 from lab import Lab, Page
-from playwright.sync_api import Browser, WebSocketRoute
+from playwright.sync_api import WebSocketRoute
 
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
@@ -20,16 +20,17 @@ pytestmark = pytest.mark.timeout(180)
 
 LOAD = "%load_ext tokenstream_magic"
 COUNTING = Script(tuple(f"{number} " for number in range(300)), gap=0.03)
+QUICK = Script(COUNTING.pieces, gap=0.012)
 COUNTED = "".join(COUNTING.pieces).strip()
 
 
 @pytest.fixture
 def notebook(lab: Lab, server: MockServer, request: pytest.FixtureRequest) -> str:
-    """A stream that ends by itself after nine seconds, one that does not, and a cell to see that the kernel is free."""
-    server.scripts["counting"] = COUNTING
+    """A stream that ends by itself after nine seconds, one that does not, the kernel's process, and one that ends after four seconds."""
+    server.scripts |= {"counting": COUNTING, "quick": QUICK}
     name = re.sub(r"\W+", "-", request.node.name)[:60] + ".ipynb"
-    streams = [f"%%stream {script} --base-url {server.base_url}\nCount." for script in ("counting", "endless")]
-    lab.write(name, [LOAD, *streams, "import os\nprint(os.getpid())"])
+    streams = [f"%%stream {script} --base-url {server.base_url}\nCount." for script in ("counting", "endless", "quick")]
+    lab.write(name, [LOAD, *streams[:2], "import os\nprint(os.getpid())", streams[2]])
     return name
 
 
@@ -83,20 +84,18 @@ def test_a_page_reloaded_before_anything_was_saved_gets_its_output_back(page: Pa
     assert settled["outcome"] == "stopped"
 
 
-def test_a_stream_that_ended_while_no_page_was_open_is_whole_in_the_next_one(
-    page: Page, lab: Lab, notebook: str, browser: Browser
-) -> None:
+def test_a_stream_that_ended_while_no_page_was_open_is_whole_in_the_next_one(page: Page, lab: Lab, notebook: str, browser: Browser) -> None:
     page.open(notebook).run_done(0)
-    page.run(1)
-    page.wait_text(1, 50)
+    page.run(4)
+    page.wait_text(4, 50)
     page.save()
     page.page.goto("about:blank")
     lab.wait_idle(notebook)
     page.open(notebook)
-    page.wait_state(1, "complete")
-    assert page.text(1) == COUNTED
+    page.wait_state(4, "complete")
+    assert page.text(4) == COUNTED
     page.save()
-    (settled,) = saved(lab, notebook, 1)
+    (settled,) = saved(lab, notebook, 4)
     assert settled["text"].strip() == COUNTED
 
 
@@ -139,7 +138,7 @@ def test_the_kernel_being_killed_in_a_stream_is_said_and_the_text_stays(page: Pa
 
 
 def test_a_connection_that_was_cut_catches_up(page: Page, lab: Lab, notebook: str, server: MockServer) -> None:
-    """Cut for as long as the rest of the stream takes, some seven seconds, so that its end is missed too."""
+    """Cut for as long as the rest of the stream takes, some three seconds, so that its end is missed too."""
     line = {"up": True, "lossy": False, "refused": 0}
     open_ones: list[WebSocketRoute] = []
 
@@ -154,29 +153,29 @@ def test_a_connection_that_was_cut_catches_up(page: Page, lab: Lab, notebook: st
 
     page.page.route_web_socket(re.compile("/api/kernels/.*/channels"), connect)
     page.open(notebook).run_done(0)
-    page.run(1)
-    page.wait_text(1, 50)
+    page.run(4)
+    page.wait_text(4, 50)
     line["lossy"] = True  # what is sent now is lost, as when the server drops it
     page.page.wait_for_timeout(300)
     line["lossy"] = False
-    page.wait_text(1, 300)
+    page.wait_text(4, 300)
     line["up"] = False
     for socket in open_ones:
         socket.close(code=1012)
     lab.wait_idle(notebook)
-    page.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.connectionStatus !== 'connected'")
-    assert page.stream(1).get_attribute("data-state") == "streaming"
+    page.page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.connectionStatus !== 'connected'"
+    )
+    assert page.stream(4).get_attribute("data-state") == "streaming"
     line["up"] = True
-    page.wait_state(1, "complete")
-    assert page.text(1) == COUNTED
+    page.wait_state(4, "complete")
+    assert page.text(4) == COUNTED
     page.save()
-    (settled,) = saved(lab, notebook, 1)
+    (settled,) = saved(lab, notebook, 4)
     assert settled["text"].strip() == COUNTED
 
 
-def test_a_stream_whose_cell_is_cleared_run_again_or_deleted_is_stopped(
-    page: Page, lab: Lab, notebook: str, server: MockServer
-) -> None:
+def test_a_stream_whose_cell_is_cleared_run_again_or_deleted_is_stopped(page: Page, lab: Lab, notebook: str, server: MockServer) -> None:
     page.open(notebook).run_done(0)
     page.run(2)
     page.wait_text(2, 20)
@@ -198,9 +197,7 @@ def test_a_stream_whose_cell_is_cleared_run_again_or_deleted_is_stopped(
     page.run_done(2)
 
 
-def test_a_stream_whose_cell_is_moved_or_copied_goes_on_in_both_places(
-    page: Page, lab: Lab, notebook: str, server: MockServer
-) -> None:
+def test_a_stream_whose_cell_is_moved_or_copied_goes_on_in_both_places(page: Page, lab: Lab, notebook: str, server: MockServer) -> None:
     page.open(notebook).run_done(0)
     page.run(2)
     page.wait_text(2, 20)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from harness import MIME
 from lab import Lab, Page
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
@@ -119,6 +120,55 @@ def test_a_jupyterlab_without_the_extension_reads_well_and_does_nothing(lab_with
     opened.evaluate("() => document.querySelectorAll('.jp-OutputArea-output').length")
     assert_inert(opened, asked)
     context.close()
+
+
+def test_a_jupyterlab_with_the_extension_draws_what_was_saved_and_does_nothing(saved: Path, lab: Lab, page: Page) -> None:
+    (lab.notebooks / "settled.ipynb").write_bytes(saved.read_bytes())
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.open("settled.ipynb", kernel=False)
+    page.wait_state(1, "complete")
+    answer = page.stream(1).locator(".ts-Answer").last
+    assert answer.locator("h1").inner_text() == "Rivers"
+    assert answer.locator("li").count() == 3
+    page.wait_state(len(HOSTILE) + 2, "truncated")
+    page.wait_state(len(HOSTILE) + 3, "failed")
+    page.page.wait_for_load_state("networkidle")
+    assert [url for url in asked if "leak" in url] == []
+    assert "pwned" not in page.page.title()
+    answers = page.page.locator(".ts-Answer")
+    assert answers.locator("img, script, iframe, style, form, a[href^='javascript'], [onerror], [onload]").count() == 0
+
+
+def test_a_transcript_file_opens_as_a_document(saved: Path, lab: Lab, page: Page) -> None:
+    output = nbformat.read(saved, as_version=4).cells[1].outputs[0]
+    written = {**output.data[MIME], "tokenstream": output.metadata["tokenstream"]}
+    (lab.notebooks / "rivers.tokenstream.json").write_text(json.dumps(written))
+    (lab.notebooks / "odd.tokenstream.json").write_text('{"version": 1, "text": 7, "columns": [null, 3], "tokenstream": "?"}')
+    page.page.goto(lab.url("rivers.tokenstream.json"))
+    document = page.page.locator(".jp-MimeDocument .ts-Stream")
+    document.locator(".ts-Answer h1").wait_for()
+    assert document.get_attribute("data-state") == "complete"
+    assert "print(" in document.locator(".ts-Answer").last.inner_text()
+    assert document.get_by_text("Timing").is_visible()
+    assert document.get_by_role("button", name="Replay").is_visible()
+    page.page.goto(lab.url("odd.tokenstream.json"))
+    page.page.locator(".jp-MimeDocument .ts-Stream").first.wait_for()
+
+
+def test_papermill_leaves_one_settled_output(saved: Path, server: MockServer, tmp_path: Path) -> None:
+    papermill = pytest.importorskip("papermill")
+    notebook = new_notebook(cells=[new_code_cell("%load_ext tokenstream_magic"), new_code_cell("name = 'hello'")])
+    notebook.cells[1].metadata["tags"] = ["parameters"]
+    notebook.cells.append(new_code_cell(f"%%stream {{name}} --base-url {server.base_url} -n\nGo on."))
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    source, target = tmp_path / "asked.ipynb", tmp_path / "answered.ipynb"
+    nbformat.write(notebook, source)
+    papermill.execute_notebook(source, target, parameters={"name": "rivers"}, progress_bar=False)
+    (output,) = nbformat.read(target, as_version=4).cells[-1].outputs
+    assert output.output_type == "display_data"
+    assert output.data[MIME]["text"] == ANSWER
+    assert "widgets" not in nbformat.read(target, as_version=4).metadata
 
 
 def assert_reads_well(output) -> None:

@@ -29,7 +29,7 @@ HOSTILE = "It's \"quoted\" $HOME `id` \\n #no {x} {y!r} %pip -- ; '"
     ("template", "namespace", "system", "keywords"),
     [
         ("Name three rivers.", {}, None, {"temperature": 0.0, "seed": -3, "max_tokens": 20}),
-        ("Compare {a} and {b}.", {"a": "Oslo", "b": HOSTILE}, "Be brief. Don't ramble.", {"stop": ["\n\n" "END", "-", "'"]}),
+        ("Compare {a} and {b}.", {"a": "Oslo", "b": HOSTILE}, "Be brief. Don't ramble.", {"stop": ["\n\nEND", "-", "'"]}),
         ("Compare {a} and {b}.", {"a": "two\nlines", "b": "-x"}, "Be\nbrief.", {}),
         (HOSTILE, {}, HOSTILE, {"option": {"top_k": 5, "metadata": {"it's": [1, "two"]}, "user": "12", "word": "plain"}}),
         ("--- system\nAnswer in French.\n--- user\nHi\n--- assistant\nSalut\n--- user\nAnd {x}?", {"x": "now"}, None, {"json": True}),

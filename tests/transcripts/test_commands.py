@@ -10,6 +10,7 @@ import pytest
 import tokenstream_magic as ts
 from tokenstream_magic.cli import main
 from tokenstream_magic.mock.server import MockServer
+from tokenstream_magic.transcripts.schema import VERSION
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
@@ -44,7 +45,7 @@ def test_manages(mock: MockServer, capsys: pytest.CaptureFixture[str], tmp_path:
     assert "1 complete" in stats
     assert stats.split()[:3] == ["model", "temperature", "runs"]
     status = said(capsys, "status")
-    assert "version 2" in status
+    assert f"version {VERSION}" in status
     assert said(capsys, "path").strip() in status
     copy = tmp_path / "copy.db"
     said(capsys, "backup", str(copy))

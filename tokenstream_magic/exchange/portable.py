@@ -93,7 +93,7 @@ class _Check:
         raise Unfit(f"{self._where} {problem}.", advice)
 
     def depth(self, data: Any) -> None:
-        level = [data]
+        level: list[Any] = [{name: value for name, value in data.items() if name != "timeline"}]  # whose columns are checked one by one
         for _ in range(DEPTH):
             level = [
                 item
@@ -266,13 +266,19 @@ class _Check:
         steps = self.listed("timeline steps", exact if exact is not None else given.get("delta_us"), MOST_EVENTS)
         if not len(steps) == len(columns["characters"]) == len(columns["flags"]):
             self.fail("has a timeline whose columns are of different lengths")
+        for column in (steps, *columns.values()):
+            if set(map(type, column)) - {int}:
+                self.fail("has a timeline entry that is no whole number")
+        if steps and not (min(columns["characters"]) >= 0 and max(columns["characters"]) < 1 << 32):
+            self.fail("has a timeline entry that cannot be")
+        if steps and not (
+            min(columns["flags"]) >= 0 and max(columns["flags"]) <= 0xFF and max(f & 7 for f in columns["flags"]) < len(CHANNELS)
+        ):
+            self.fail("has a timeline entry that cannot be")
         scale, at, read = 1 if exact is not None else 1000, 0, -1
         for step, characters, flags in zip(steps, columns["characters"], columns["flags"], strict=True):
-            self.whole("timeline entry", characters, (1 << 32) - 1)
-            if isinstance(step, bool) or not isinstance(step, int) or isinstance(flags, bool) or not isinstance(flags, int):
-                self.fail("has a timeline entry that is no whole number")
             at += step * scale
-            if not 0 <= flags <= 0xFF or flags & 7 >= len(CHANNELS) or not -LONGEST_NS <= at <= LONGEST_NS:
+            if not -LONGEST_NS <= at <= LONGEST_NS:
                 self.fail("has a timeline entry that cannot be")
             read += flags >> 7
             timeline.add(at, flags & 7, characters, read, flags >> 3 & 15)

@@ -149,10 +149,11 @@ def timeline(transcript: Transcript, theme: Theme) -> Figure:
     axes.set_ylim(-0.6, top)
     at_once = last - first < end * 0.01
     shown = [("all of it" if at_once else "first token", first)] + ([] if at_once else [("last token", last)])
-    if "stop_requested" in moments:
-        shown += [(words, moments[name]) for name, words in _MOMENTS.items() if name in moments]
-    elif transcript.outcome in ("truncated", "failed") and "ended" in moments:
-        shown += [(transcript.outcome, moments["ended"])]
+    over = [(name, moments[name]) for name in ("stop_requested", "ended", "closed") if name in moments]
+    if "stop_requested" in moments and over[-1][1] - over[0][1] > end * 0.01:
+        shown += [("Stop", over[0][1]), ("closed", over[-1][1])]
+    elif transcript.outcome != "complete" and over:
+        shown += [(transcript.outcome, over[0][1])]
     _flags(axes, theme, [(f"{words} {_time(at)}", at / per) for words, at in shown], wide, top)
     axes.set_yticks(range(len(channels)), list(reversed(channels)))
     axes.tick_params(axis="y", length=0)
@@ -402,7 +403,6 @@ def drift(result: Any, theme: Theme, by: str | None = None, figure: str = "ttft_
     return drawn
 
 
-_MOMENTS = {"stop_requested": "Stop", "closed": "closed"}
 _OF_TRANSCRIPT = {"timeline": timeline, "reading": reading, "gaps": gaps}
 _OF_SOME = {"growth": growth}
 _OF_RESULT = {"distribution": distribution, "ecdf": ecdf, "box": box, "heatmap": heatmap, "gaps": gaps, "drift": drift}
@@ -412,6 +412,7 @@ def _ecdf(theme: Theme, by: str, levels: Sequence[tuple[Any, Any]], figures: Seq
     drawn, all_axes = _figure(theme, len(figures), height=3.4)
     for axes, figure in zip(all_axes, figures, strict=True):
         values: list[float] = []
+        named: list[tuple[str, float, float, str]] = []
         for place, (level, runs) in enumerate(levels):
             _known(runs, figure)
             one = sorted(float(value) for value in runs[figure].dropna())
@@ -422,12 +423,15 @@ def _ecdf(theme: Theme, by: str, levels: Sequence[tuple[Any, Any]], figures: Seq
             shares = [i / len(one) for i in range(len(one) + 1)]
             axes.step([one[0], *one], shares, where="post", color=colour, lw=1.8, zorder=2)
             height = (0.5 + 0.11 * ((place + 1) // 2) * (-1) ** place) if len(levels) > 1 else 0.5
-            axes.annotate(
-                _name(level, 22), (_percentile(one, height * 100), height), xytext=(6, 0), textcoords="offset points", ha="left", va="center",
-                color=colour, fontsize=8.5, bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}, zorder=4,
-            )  # fmt: skip
+            named.append((_name(level, 22), _percentile(one, height * 100), height, colour))
         _amounts(axes.xaxis, axes.set_xlim, axes.set_xscale, values, figure)
         axes.set_ylim(0, 1.02)
+        for name, at, height, colour in named:
+            left = axes.transAxes.inverted().transform(axes.transData.transform((at, 0)))[0] > 0.6
+            axes.annotate(
+                name, (at, height), xytext=(-6 if left else 6, 0), textcoords="offset points", ha="right" if left else "left", va="center",
+                color=colour, fontsize=8.5, bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}, zorder=4,
+            )  # fmt: skip
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.0f} %"))
         axes.set_ylabel("share of runs" if axes is all_axes[0] else "")
     _title(drawn, theme, f"share of runs that were at most this{_by(by)}")
@@ -611,7 +615,8 @@ def _stalls(transcript: Transcript) -> list[tuple[float, float]]:
     limit = max(STALL_FLOOR_NS, STALL_FACTOR * _percentile(sorted(found), 50))
     stamps = list(transcript.timeline)
     stalls = [(stamps[i].offset_ns / 1e6, gap / 1e6) for i, gap in enumerate(found) if gap > limit]
-    ended, last = transcript.timeline.moments().get("ended"), stamps[-1].offset_ns / 1e6
+    moments, last = transcript.timeline.moments(), stamps[-1].offset_ns / 1e6
+    ended = next((at for at in (moments["stop_requested"], moments["ended"], moments["closed"]) if at is not None), None)
     if ended is not None and transcript.outcome != "complete" and (ended - last) * 1e6 > limit:
         stalls.append((last, ended - last))  # given up, or stopped, in a silence
     return stalls

@@ -90,7 +90,7 @@ const library: JupyterFrontEndPlugin<void> = {
       if (!there) {
         shell.add(widget, 'main');
         if (!widget.isAttached) {
-          shell.add(widget, 'down'); // Notebook 7 has room for one document only
+          shell.add(widget, 'right'); // Notebook 7 has room for one document only
         }
         await opened.add(widget);
       }
