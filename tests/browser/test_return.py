@@ -84,7 +84,7 @@ def test_a_page_reloaded_before_anything_was_saved_gets_its_output_back(page: Pa
     assert settled["outcome"] == "stopped"
 
 
-def test_a_stream_that_ended_while_no_page_was_open_is_whole_in_the_next_one(page: Page, lab: Lab, notebook: str, browser: Browser) -> None:
+def test_a_stream_that_ended_while_no_page_was_open_is_whole_in_the_next_one(page: Page, lab: Lab, notebook: str) -> None:
     page.open(notebook).run_done(0)
     page.run(4)
     page.wait_text(4, 50)

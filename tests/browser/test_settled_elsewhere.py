@@ -129,7 +129,7 @@ def test_a_jupyterlab_with_the_extension_draws_what_was_saved_and_does_nothing(s
     page.open("settled.ipynb", kernel=False)
     page.wait_state(1, "complete")
     answer = page.stream(1).locator(".ts-Answer").last
-    assert answer.locator("h1").inner_text() == "Rivers"
+    assert answer.get_by_role("heading").inner_text() == "Rivers"
     assert answer.locator("li").count() == 3
     page.wait_state(len(HOSTILE) + 2, "truncated")
     page.wait_state(len(HOSTILE) + 3, "failed")
@@ -147,7 +147,7 @@ def test_a_transcript_file_opens_as_a_document(saved: Path, lab: Lab, page: Page
     (lab.notebooks / "odd.tokenstream.json").write_text('{"version": 1, "text": 7, "columns": [null, 3], "tokenstream": "?"}')
     page.page.goto(lab.url("rivers.tokenstream.json"))
     document = page.page.locator(".jp-MimeDocument .ts-Stream")
-    document.locator(".ts-Answer h1").wait_for()
+    document.get_by_role("heading", name="Rivers").wait_for()
     assert document.get_attribute("data-state") == "complete"
     assert "print(" in document.locator(".ts-Answer").last.inner_text()
     assert document.get_by_text("Timing").is_visible()
@@ -158,16 +158,17 @@ def test_a_transcript_file_opens_as_a_document(saved: Path, lab: Lab, page: Page
 
 def test_papermill_leaves_one_settled_output(saved: Path, server: MockServer, tmp_path: Path) -> None:
     papermill = pytest.importorskip("papermill")
-    notebook = new_notebook(cells=[new_code_cell("%load_ext tokenstream_magic"), new_code_cell("name = 'hello'")])
+    cells = ["%load_ext tokenstream_magic", "topic = 'lakes'", f"%%stream rivers --base-url {server.base_url}\nTell me of {{topic}}."]
+    notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
     notebook.cells[1].metadata["tags"] = ["parameters"]
-    notebook.cells.append(new_code_cell(f"%%stream {{name}} --base-url {server.base_url} -n\nGo on."))
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     source, target = tmp_path / "asked.ipynb", tmp_path / "answered.ipynb"
     nbformat.write(notebook, source)
-    papermill.execute_notebook(source, target, parameters={"name": "rivers"}, progress_bar=False)
+    papermill.execute_notebook(source, target, parameters={"topic": "rivers"}, progress_bar=False)
     (output,) = nbformat.read(target, as_version=4).cells[-1].outputs
     assert output.output_type == "display_data"
     assert output.data[MIME]["text"] == ANSWER
+    assert "Tell me of rivers." in json.dumps(server.exchanges[-1].body)
     assert "widgets" not in nbformat.read(target, as_version=4).metadata
 
 
