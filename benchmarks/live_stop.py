@@ -48,7 +48,7 @@ def click(page: Watched, index: int | None, selector: str, exchange: int) -> flo
     place = page.page.evaluate(AIM, [index, selector])
     if place is None:
         raise SystemExit(f"nothing to click: {selector}\n{page.output(1)}")
-    page.page.mouse.click(*place)
+    page.page.mouse.click(*place, delay=70)  # as long as a finger rests on it; the click is when it lets go
     closed = page.source.closed(exchange)
     pressed = page.page.evaluate("() => window.pressed")
     return closed / 1e6 - (pressed + page.offset)
@@ -65,7 +65,8 @@ def measure(page: Watched, source: Source, rounds: int, *, blocker: int | None =
         page.page.wait_for_function(SHOWN, arg=1)
         if blocker is not None:
             page.notebook.run(blocker)
-            page.page.wait_for_timeout(400)  # until the kernel is in the middle of it
+            page.page.wait_for_timeout(300)  # until the kernel is in the middle of it
+        page.notebook.cell(1).locator(".jp-InputPrompt").first.click()  # or the press would first make it the active cell
         page.page.wait_for_timeout(random.uniform(100, 300))
         times.append(click(page, 1 if ours else None, STOP if ours else INTERRUPT, exchange))
         if ours:

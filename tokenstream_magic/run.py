@@ -82,7 +82,7 @@ class Run:
 
     def start(self) -> Run:
         """Begins, on the stream thread."""
-        loop.submit(self._main())
+        loop.spawn(self._main())
         return self
 
     def wait(self) -> Transcript:

@@ -64,16 +64,31 @@ export class StopRoads {
     private state: () => StreamState,
     private session: ISessionContext | null,
     private modelId: string
-  ) {}
+  ) {
+    const kernel = this.session?.session?.kernel;
+    if (kernel && !isOver(state())) {
+      // a subshell takes its time to start: not when Stop is pressed
+      void control(kernel);
+    }
+  }
 
   /** Asks by all roads. May be called again. */
   stop(): void {
-    this.tell({ op: 'stop' });
     const kernel = this.session?.session?.kernel;
+    const comm = kernel && opened.get(kernel);
+    const content = { op: 'stop', stream_id: this.state().streamId };
+    // first by the road that is open whatever the kernel does: of two messages, the second may be held back a while
+    const isOpen = !!comm && !comm.isDisposed && kernel.handleComms;
+    if (isOpen) {
+      comm.send(content);
+    }
+    this.tell({ op: 'stop' });
     if (!kernel) {
       return;
     }
-    void byControl(kernel, this.state().streamId);
+    if (!isOpen) {
+      void control(kernel).then(later => later?.send(content));
+    }
     if (this.timer === null) {
       this.timer = window.setTimeout(
         () => this.interrupt(kernel),
@@ -107,24 +122,26 @@ export class StopRoads {
 }
 
 /** One comm a kernel, kept: closing it would take its subshell away from under a message that is on its way. */
-const controls = new WeakMap<Kernel.IKernelConnection, Promise<Kernel.IComm>>();
+const opening = new WeakMap<
+  Kernel.IKernelConnection,
+  Promise<Kernel.IComm | null>
+>();
+const opened = new WeakMap<Kernel.IKernelConnection, Kernel.IComm>();
 
-async function byControl(
-  kernel: Kernel.IKernelConnection,
-  streamId: string
-): Promise<void> {
+/** The comm of a kernel that Stop is sent on, opened when there is none; null when there can be none. */
+async function control(
+  kernel: Kernel.IKernelConnection
+): Promise<Kernel.IComm | null> {
   if (!kernel.handleComms || kernel.isDisposed) {
-    return;
+    return null;
   }
-  let comm = await controls.get(kernel);
+  let comm = await opening.get(kernel);
   if (!comm || comm.isDisposed) {
-    const opening = open(kernel);
-    controls.set(kernel, opening);
-    comm = await opening;
+    const fresh = open(kernel);
+    opening.set(kernel, fresh);
+    comm = await fresh;
   }
-  if (!comm.isDisposed) {
-    comm.send({ op: 'stop', stream_id: streamId });
-  }
+  return comm.isDisposed ? null : comm;
 }
 
 async function open(kernel: Kernel.IKernelConnection): Promise<Kernel.IComm> {
@@ -137,5 +154,6 @@ async function open(kernel: Kernel.IKernelConnection): Promise<Kernel.IComm> {
     new Promise(resolve => window.setTimeout(resolve, SUBSHELL_WAIT_MS))
   ]);
   comm.open();
+  opened.set(kernel, comm);
   return comm;
 }

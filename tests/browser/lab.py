@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -131,7 +133,8 @@ class Lab:
         """Ends all kernels."""
         for session in self.sessions():
             address = f"{self.address}/api/sessions/{session['id']}?token={self.token}"
-            urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30).close()
+            with contextlib.suppress(urllib.error.HTTPError):  # a kernel that is being restarted cannot be ended
+                urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30).close()
 
     def wait_idle(self, notebook: str, timeout: float = 60) -> None:
         """Waits until the kernel of a notebook has nothing to do, whether or not a page watches."""

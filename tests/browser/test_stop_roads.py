@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +27,15 @@ PRESS_TWICE = """cell => {
 }"""
 
 LATER = "import time\nfor _ in range(16):\n    time.sleep(0.1)\nprint('went on')"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One of its own: with several kernels to choose from, JupyterLab may ask which."""
+    root = tmp_path_factory.mktemp("stop-roads")
+    running = Lab(root, {"TOKENSTREAM_DATABASE": str(root / "transcripts.db"), "TOKENSTREAM_CONFIG": str(root / "none.toml")})
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="module")

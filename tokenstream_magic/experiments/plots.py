@@ -52,6 +52,7 @@ UNITS = {
 DPI = 144
 MOST_LEVELS = 8
 FEW = 12  # up to so many runs a level every point can be told apart
+FEWEST = 4  # fewer runs have no quarters
 ODD_WORD = 15  # characters a word, from which on a text is not written with spaces
 
 
@@ -399,7 +400,7 @@ def drift(result: Any, theme: Theme, by: str | None = None, figure: str = "ttft_
     axes.set_xlim(left=-axes.get_xlim()[1] * 0.02)
     axes.set_xlabel("time since the first run (s)")
     _beside(axes, last)
-    _title(drawn, theme, f"{UNITS.get(figure, (figure, ''))[0]} as the sweep went on")
+    _title(drawn, theme, f"{UNITS.get(figure, (figure, ''))[0]} as the sweep went on{_by(by)}")
     return drawn
 
 
@@ -451,7 +452,8 @@ def _box(theme: Theme, by: str, levels: Sequence[tuple[Any, Any]], figures: Sequ
                 continue
             values += one
             left, middle, right = (_percentile(one, percent) for percent in (25, 50, 75))
-            axes.barh(row, right - left, left=left, height=0.52, color=colour, alpha=0.22, lw=0, zorder=1)
+            if len(one) >= FEWEST:
+                axes.barh(row, right - left, left=left, height=0.52, color=colour, alpha=0.22, lw=0, zorder=1)
             axes.plot([middle, middle], [row - 0.26, row + 0.26], color=colour, lw=2.2, solid_capstyle="butt", zorder=3)
             spread = [row + 0.17 * math.sin(2.4 * i) for i in range(len(one))]
             axes.plot(one, spread, "o", ms=3.4, color=colour, alpha=0.7, mew=0, zorder=2)
@@ -475,7 +477,8 @@ def _box(theme: Theme, by: str, levels: Sequence[tuple[Any, Any]], figures: Sequ
         axes.grid(axis="y", visible=False)
     count = sorted({len(runs) for _, runs in levels})
     runs_each = f"{count[0]} runs each" if len(count) == 1 else f"{count[0]} to {count[-1]} runs each"
-    _title(drawn, theme, f"every complete run{_by(by)} · {runs_each}; box from 25 to 75 %, median named")
+    boxed = "box from 25 to 75 %, median named" if count[-1] >= FEWEST else "median named"
+    _title(drawn, theme, f"every complete run{_by(by)} · {runs_each}; {boxed}")
     return drawn
 
 
@@ -549,13 +552,13 @@ def _lumps(axes: Any, marks: Sequence[float], row: float, wide: float, colour: s
             lumps[-1].append(at)
         else:
             lumps.append([at])
-    room = all(after[0] - before[-1] > wide * 0.05 for before, after in pairwise(lumps))
+    room = all(after[0] - before[-1] > wide * 0.09 for before, after in pairwise(lumps))
     if not room or max(map(len, lumps)) < 2:
         return
     for lump in lumps:
         right = lump[-1] < wide * 0.9
         axes.annotate(
-            f"{len(lump)}×", (lump[-1] if right else lump[0], row), xytext=(4 if right else -4, 0), textcoords="offset points",
+            f"{len(lump)} at once", (lump[-1] if right else lump[0], row), xytext=(4 if right else -4, 0), textcoords="offset points",
             ha="left" if right else "right", va="center", fontsize=8, color=colour,
         )  # fmt: skip
 

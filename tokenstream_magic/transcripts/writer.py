@@ -29,8 +29,13 @@ log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.1
 RETRY_SECONDS = 1.0
+SIGN_SECONDS = owners.HEARTBEAT / 5
+CROWD, CROWD_SECONDS = 100, 0.18  # so many runs wait a little longer, and a killed kernel still loses no more than 250 ms
+AT_ONCE = 500
+BREATH = 0.005  # between so many runs: the stream thread gets the interpreter, which each of its reads has to ask for again
 
 _Key = tuple[str, int]
+_SAME_BATCH = batches.delete().where(batches.c.transcript_id == sa.bindparam("of"), batches.c.number == sa.bindparam("at"))
 
 
 class _Pending:
@@ -50,6 +55,11 @@ class _Pending:
         self.events = 0
         self.passages: dict[_Key, Passage] = {}
         self.touched = time.monotonic()
+        self.signed = 0.0  # when its row last got a sign of life
+
+    def is_in(self, home: Database) -> bool:
+        """Whether its row was written to this database, and that is still the same file."""
+        return self.home is home and self.generation == home.generation
 
     def wire_packed(self) -> bytes:
         """The wire for its table, packed once, however often it has to be written."""
@@ -77,6 +87,7 @@ class _Work:
     final: dict[str, Any] | None
     events: int = 0
     batch: bool = False
+    signed: bool = False
     passages: dict[_Key, Passage] = field(default_factory=dict)
 
 
@@ -179,7 +190,9 @@ class Writer:
                 waiting = self._spool is not None and self._spool.has_any
                 self._changed.wait_for(lambda: self._dirty or self._closing, timeout=RETRY_SECONDS if waiting else owners.HEARTBEAT)
                 if self._dirty and not self._urgent and not self._closing:
-                    self._changed.wait_for(lambda: self._urgent or self._closing, timeout=BATCH_SECONDS)
+                    self._changed.wait_for(
+                        lambda: self._urgent or self._closing, timeout=BATCH_SECONDS if len(self._runs) < CROWD else CROWD_SECONDS
+                    )
                 self._dirty = self._urgent = False
                 work, asked = self._take(), self._asked
                 closing = self._closing
@@ -254,8 +267,11 @@ class Writer:
 
         def write() -> None:
             with home.writing() as connection:
+                flowing = [one for one in work if one.final is None and one.pending.is_in(home)]
+                gone = {id(one) for one in self._write_flowing(connection, flowing, stamp)}
                 for one in work:
-                    self._write_one(connection, home, one, stamp)
+                    if one.final is not None or not one.pending.is_in(home) or id(one) in gone:
+                        self._write_one(connection, one, stamp)
 
         return self._attempt(write)
 
@@ -267,32 +283,46 @@ class Writer:
             return error
         return None
 
-    def _write_one(self, connection: sa.Connection, home: Database, work: _Work, stamp: float) -> None:
+    def _write_one(self, connection: sa.Connection, work: _Work, stamp: float) -> None:
+        """A run that has ended, or one that this database does not know."""
         pending, id = work.pending, work.pending.run.id
-        of_run = transcripts.c.id == id
-        work.passages, work.batch = dict(pending.passages), False
+        work.passages, work.batch, work.signed = dict(pending.passages), False, True
         if work.final is not None:
             put(connection, work.final, None, stamp)
             if pending.run.transcript.kept_wire is not None:
                 put_wire(connection, id, pending.wire_packed())
-            connection.execute(batches.delete().where(batches.c.transcript_id == id))
-            return
-        known = pending.home is home and pending.generation == home.generation
-        if known and connection.execute(transcripts.update().where(of_run).values(updated_at=stamp)).rowcount == 0:
-            known = False  # somebody deleted it, or the file is another one
-        if not known:
+        else:
             work.events = len(pending.run.transcript.timeline)
             put(connection, pending.whole(self._grow(work, 0), work.events), owners.this_process(), stamp)
-            connection.execute(batches.delete().where(batches.c.transcript_id == id))
-            return
-        if work.upto > pending.written:
-            timeline = pending.run.transcript.timeline
-            work.events = len(timeline)
-            pieces = [[channel, choice, text] for (channel, choice), text in self._grow(work, pending.written).items()]
-            connection.execute(batches.delete().where(batches.c.transcript_id == id, batches.c.number == pending.number))
-            packed = timeline.pack(pending.events, work.events)
-            connection.execute(batches.insert().values(transcript_id=id, number=pending.number, pieces=pieces, timeline=packed))
-            work.batch = True
+        connection.execute(batches.delete().where(batches.c.transcript_id == id))
+
+    def _write_flowing(self, connection: sa.Connection, work: list[_Work], stamp: float) -> list[_Work]:
+        """What came of runs whose rows are there, many with each statement. Returns those whose rows are there no more."""
+        gone: list[_Work] = []
+        for start in range(0, len(work), AT_ONCE):
+            if start:
+                time.sleep(BREATH)
+            part = {one.pending.run.id: one for one in work[start : start + AT_ONCE]}
+            there = set(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(list(part)))).scalars())
+            gone += [one for id, one in part.items() if id not in there]  # somebody deleted it, or the file is another one
+            rows = []
+            for id in there:
+                one = part[id]
+                pending, timeline = one.pending, one.pending.run.transcript.timeline
+                one.passages, one.batch = dict(pending.passages), one.upto > pending.written
+                one.signed = pending.signed < time.monotonic() - SIGN_SECONDS
+                if one.batch:
+                    one.events = len(timeline)
+                    pieces = [[channel, choice, text] for (channel, choice), text in self._grow(one, pending.written).items()]
+                    packed = timeline.pack(pending.events, one.events)
+                    rows.append({"transcript_id": id, "number": pending.number, "pieces": pieces, "timeline": packed})
+            signed = [id for id in there if part[id].signed]
+            if signed:
+                connection.execute(transcripts.update().where(transcripts.c.id.in_(signed)).values(updated_at=stamp))
+            if rows:
+                connection.execute(_SAME_BATCH, [{"of": row["transcript_id"], "at": row["number"]} for row in rows])
+                connection.execute(batches.insert(), rows)
+        return gone
 
     @staticmethod
     def _grow(work: _Work, start: int) -> dict[_Key, str]:
@@ -314,6 +344,7 @@ class Writer:
         for one in work:
             pending = one.pending
             pending.home, pending.generation, pending.new, pending.touched = home, home.generation, False, time.monotonic()
+            pending.signed = pending.touched if one.signed else pending.signed
             pending.passages, pending.number = one.passages, pending.number + one.batch
             if one.upto > pending.written or one.events:
                 pending.written, pending.events = one.upto, one.events

@@ -104,6 +104,7 @@ class HttpExchange:
                     inside = body.feed(data)
                     if inside:
                         yield Read(inside, stream.read_at, stream.reads)
+                    data = inside = b""  # a stream that waits holds nothing
                     if body.problem is not None:
                         raise httpcore.RemoteProtocolError(body.problem)
                 if body.done:

@@ -20,6 +20,7 @@ T = TypeVar("T")
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _owner = 0
+_spawned: set[asyncio.Task[object]] = set()  # asyncio itself holds its tasks only weakly
 
 
 def get_loop() -> asyncio.AbstractEventLoop:
@@ -36,6 +37,18 @@ def get_loop() -> asyncio.AbstractEventLoop:
 def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     """Runs a coroutine on the stream thread; the future is safe to wait for from any other thread."""
     return asyncio.run_coroutine_threadsafe(coroutine, get_loop())
+
+
+def spawn(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Runs a coroutine on the stream thread that nobody waits for and that tells its end itself."""
+    loop = get_loop()
+
+    def begin() -> None:
+        task = loop.create_task(coroutine)
+        _spawned.add(task)
+        task.add_done_callback(_spawned.discard)
+
+    loop.call_soon_threadsafe(begin)
 
 
 async def _look_up(host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:

@@ -1,0 +1,270 @@
+"""What hostile answers do: scripts run, requests sent, and how long they hold the page, at every place an answer is read.
+
+The corpus is that of ``tests/browser/corpus.py``. Each payload as a live answer in pieces of one and of five characters, as
+the settled output it leaves, in the saved and signed (so trusted) notebook opened with our extension and without it, and
+in nbconvert's HTML. The peer in the same run is the answer as ``text/markdown`` as it came, as chat clients for notebooks
+show it, in the same JupyterLab and in nbconvert. A script that runs writes to the page's title; every request that is not
+to the notebook's own server is refused and counted. The bombs are drawn as they grow, in 100 pieces.
+
+Bar: no script, no request, at least 60 payloads; the list and the formulas make no task longer than 200 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.sign import NotebookNotary
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from peers import print_table
+from playwright.sync_api import Browser, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
+from corpus import BOMBS, CORPUS, HIT
+from lab import CHROMIUM_ARGUMENTS, Lab, Page, chromium
+
+from tokenstream_magic.mock.script import Script
+from tokenstream_magic.mock.server import MockServer
+
+MIME = "application/vnd.tokenstream.transcript+json"
+LONGEST = 200.0
+BARRED = ("a list 1,500 deep", "5,000 formulas")
+OWN = re.compile(r"https://(cdnjs\.cloudflare\.com|cdn\.jsdelivr\.net)/")  # what nbconvert's template itself asks for
+
+RUN = """
+for name in {names!r}:
+    await tokenstream_magic.astream("Go", name, base_url={url!r}, no_log=True)
+"""
+TASKS = """() => {
+  window.longest = 0;
+  new PerformanceObserver(list => {
+    for (const task of list.getEntries()) window.longest = Math.max(window.longest, task.duration);
+  }).observe({entryTypes: ['longtask']});
+}"""
+FOREIGN = """() => [...document.querySelectorAll('.ts-Answer *')].filter(node => !node.closest('mjx-container') &&
+  (/^(img|script|iframe|style|link|form|input|video|audio|object|embed|svg|math|meta|base)$/.test(node.localName) ||
+   [...node.attributes].some(({name}) => /^on|^(src|srcset|srcdoc|action|ping)$/.test(name)))).length"""
+
+
+def payloads() -> list[str]:
+    """The corpus; each writes its own number when it runs."""
+    return [payload.replace(HIT, f"document.title+='ran-{number};'") for number, payload in enumerate(CORPUS)]
+
+
+class Guarded:
+    """A page whose requests to anywhere else are refused and kept, and the scripts that ran in it."""
+
+    def __init__(self, page: Any, home: str) -> None:
+        self.page = page
+        self.away: set[str] = set()
+        self.ran: set[str] = set()
+
+        def guard(route: Any, request: Any) -> None:
+            if request.url.startswith((home, "data:", "blob:")):
+                route.continue_()
+            else:
+                if not OWN.match(request.url):
+                    self.away.add(request.url)
+                route.abort()
+
+        page.route("**/*", guard)
+        page.on("dialog", self._dialog)
+
+    def _dialog(self, dialog: Any) -> None:
+        if dialog.type != "beforeunload":  # the page's own, when it is left unsaved
+            self.ran.add(f"dialog {dialog.message}")
+        with contextlib.suppress(Exception):  # the page was closed meanwhile
+            dialog.dismiss()
+
+    def look(self) -> tuple[int, int]:
+        """How many payloads ran, and how many requests were sent."""
+        self.page.wait_for_timeout(1500)
+        self.ran |= set(re.findall(r"ran-\d+", self.page.title()))
+        return len(self.ran), len(self.away)
+
+
+@contextmanager
+def guarded(browser: Browser, home: str) -> Iterator[Guarded]:
+    context = browser.new_context(viewport={"width": 1100, "height": 900})
+    yield Guarded(context.new_page(), home)
+    context.close()
+
+
+def notebook_of(outputs: list[dict[str, Any]]) -> Any:
+    """A notebook that shows these bundles."""
+    cells = [new_code_cell("1", execution_count=1, outputs=[new_output("display_data", data=data)]) for data in outputs]
+    notebook = new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
+    return notebook
+
+
+def place(lab: Lab, name: str, notebook: Any) -> None:
+    """Saves a notebook as one that was run here: signed, so that its outputs are trusted."""
+    nbformat.write(notebook, lab.notebooks / name)
+    NotebookNotary(data_dir=str(lab.root / "data")).sign(nbformat.read(lab.notebooks / name, 4))
+
+
+def opened(browser: Browser, lab: Lab, name: str, wait: str) -> tuple[int, int, int]:
+    """Opens a notebook and scrolls through it: scripts, requests, and nodes in our view that have no business there."""
+    with guarded(browser, lab.address) as watched:
+        page = Page(watched.page, lab).open(name, kernel=False)
+        watched.page.wait_for_selector(wait, state="attached")
+        for cell in page.page.locator(".jp-Notebook .jp-Cell").all()[::6]:
+            cell.scroll_into_view_if_needed()
+        ran, away = watched.look()
+        return ran, away, int(watched.page.evaluate(FOREIGN))
+
+
+def live(browser: Browser, lab: Lab, server: MockServer, size: int) -> tuple[int, int, int, Any]:
+    """Every payload as a stream of its own, in pieces; the page is looked at all the while. Leaves the saved notebook."""
+    names = []
+    for number, payload in enumerate(payloads()):
+        names.append(f"p{size}-{number}")
+        pieces = tuple(payload[at : at + size] for at in range(0, len(payload), size))
+        server.scripts[names[-1]] = Script(pieces, gap=0.002 if len(pieces) < 1000 else 0)
+    name = f"live-{size}.ipynb"
+    lab.write(name, ["%load_ext tokenstream_magic\nimport tokenstream_magic", RUN.format(names=names, url=server.base_url)])
+    foreign = 0
+    with guarded(browser, lab.address) as watched:
+        page = Page(watched.page, lab).open(name)
+        page.run_done(0)
+        page.run(1)
+        done = "() => document.querySelectorAll('.ts-Stream[data-state=complete]').length"
+        for _ in range(2400):
+            foreign = max(foreign, int(watched.page.evaluate(FOREIGN)))
+            if watched.page.evaluate(done) >= len(names):
+                break
+            watched.page.wait_for_timeout(50)
+        else:
+            raise SystemExit(f"{watched.page.evaluate(done)} of {len(names)} answers arrived: {page.cell(1).inner_text()[-500:]}")
+        page.wait_done(1)
+        ran, away = watched.look()
+        page.save()
+    kept = nbformat.read(lab.notebooks / name, 4)
+    said = [output["data"][MIME]["text"] for output in kept.cells[1].outputs]
+    if said != payloads():
+        raise SystemExit("what was saved is not what was said")
+    return ran, away, foreign, notebook_of([dict(output["data"]) for output in kept.cells[1].outputs])
+
+
+def converted(browser: Browser, notebook: Any, root: Path, name: str) -> tuple[int, int]:
+    """The notebook as HTML."""
+    path = root / name
+    nbformat.write(notebook, path)
+    subprocess.run([sys.executable, "-m", "nbconvert", "--to", "html", str(path)], check=True, capture_output=True)
+    html = path.with_suffix(".html")
+    with guarded(browser, html.as_uri()) as watched:
+        watched.page.goto(html.as_uri())
+        return watched.look()
+
+
+def bombs(browser: Browser, lab: Lab, server: MockServer) -> list[tuple[str, float, float]]:
+    """The longest task of the page while a bomb is drawn live, and when the notebook that has it is opened again."""
+    figures = []
+    for number, (what, text) in enumerate(BOMBS.items()):
+        size = -(-len(text) // 100)
+        server.scripts[f"bomb-{number}"] = Script(tuple(text[at : at + size] for at in range(0, len(text), size)), gap=0.03)
+        name = f"bomb-{number}.ipynb"
+        lab.write(name, ["%load_ext tokenstream_magic", f"%%stream bomb-{number} --base-url {server.base_url} -n\nGo"])
+        with guarded(browser, lab.address) as watched:
+            page = Page(watched.page, lab).open(name)
+            page.run_done(0)
+            watched.page.wait_for_timeout(500)
+            watched.page.evaluate(TASKS)
+            page.run(1)
+            page.wait_state(1, "complete", timeout=120_000)
+            watched.page.wait_for_timeout(2500)  # formulas are typeset after it
+            growing = float(watched.page.evaluate("() => window.longest"))
+            page.save()
+        with guarded(browser, lab.address) as watched:
+            page = Page(watched.page, lab).open(name, kernel=False)
+            watched.page.wait_for_selector(".ts-Stream .ts-Answer > *", state="attached")
+            # without the notebook's own start: the same output drawn again
+            watched.page.evaluate(TASKS)
+            watched.page.evaluate(
+                """async mime => {
+              const rendermime = window.jupyterapp.pluginRegistry._plugins.get('@jupyterlab/rendermime-extension:plugin').service;
+              const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
+              const data = cells.get(1).outputs.get(0).toJSON().data;
+              const renderer = rendermime.createRenderer(mime);
+              document.querySelector('.jp-Notebook').appendChild(renderer.node);
+              await new Promise(requestAnimationFrame);
+              await renderer.renderModel(rendermime.createModel({data, trusted: true}));
+            }""",
+                MIME,
+            )
+            watched.page.wait_for_timeout(2500)
+            figures.append((what, growing, float(watched.page.evaluate("() => window.longest"))))
+    return figures
+
+
+def main() -> None:
+    """Prints the counts and the longest tasks; ``bombs`` or ``payloads`` alone when named."""
+    parts = sys.argv[1:] or ["payloads", "bombs"]
+    root = Path(tempfile.mkdtemp())
+    labs = []
+    for name, config in (("with", {}), ("without", {"disabledExtensions": {"tokenstream-magic": True}})):
+        home = root / name
+        (home / "config" / "labconfig").mkdir(parents=True)
+        (home / "config" / "labconfig" / "page_config.json").write_text(json.dumps(config))
+        (home / "config" / "jupyter_lab_config.json").write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}))
+        labs.append(Lab(home, {"TOKENSTREAM_DATABASE": str(home / "t.db"), "TOKENSTREAM_CONFIG": str(home / "none.toml")}))
+    ours, stock = labs
+    missed = []
+    try:
+        with MockServer() as server, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
+            if "payloads" in parts:
+                missed += _payloads(browser, ours, stock, server, root)
+            if "bombs" in parts:
+                figures = bombs(browser, ours, server)
+                rows = [[what, f"{growing:.0f}", f"{again:.0f}"] for what, growing, again in figures]
+                print_table(["longest task, ms (0: none over 50)", "growing", "settled"], rows)
+                missed += [f"{what}: {max(times):.0f} ms" for what, *times in figures if what in BARRED and max(times) > LONGEST]
+            browser.close()
+    finally:
+        for lab in labs:
+            lab.close()
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    print(
+        f"bar: no script, no request, no foreign node; no task over {LONGEST:.0f} ms: {'met' if not missed else 'MISSED by ' + '; '.join(missed)}"
+    )
+
+
+def _shown(ran: int, away: int) -> str:
+    return f"{ran} scripts, {away} requests"
+
+
+def _payloads(browser: Browser, ours: Lab, stock: Lab, server: MockServer, root: Path) -> list[str]:
+    raw = notebook_of([{"text/markdown": payload, "text/plain": payload} for payload in payloads()])
+    place(stock, "raw.ipynb", raw)
+    in_lab = opened(browser, stock, "raw.ipynb", ".jp-RenderedMarkdown p")[:2]
+    # an attachment that is not there is an error to nbconvert
+    convertible = [{"text/markdown": payload} for payload in payloads() if "attachment:" not in payload]
+    in_html = converted(browser, notebook_of(convertible), root, "raw.ipynb")
+    rows, saved = [], None
+    for size in (1, 5):
+        ran, away, foreign, saved = live(browser, ours, server, size)
+        rows.append([f"live, {size} character{'s' * (size > 1)} a piece, then settled", ran, away, foreign, _shown(*in_lab)])
+    place(ours, "saved.ipynb", saved)
+    place(stock, "saved.ipynb", saved)
+    rows.append(["reopened with our extension", *opened(browser, ours, "saved.ipynb", ".ts-Answer > *"), _shown(*in_lab)])
+    rows.append(["reopened without it", *opened(browser, stock, "saved.ipynb", ".jp-RenderedMarkdown p"), _shown(*in_lab)])
+    rows.append(["nbconvert HTML", *converted(browser, saved, root, "saved.ipynb"), 0, _shown(*in_html)])
+    print(f"{len(CORPUS)} payloads")
+    print_table(["", "scripts run", "requests", "foreign nodes", "text/markdown as it came"], [[str(part) for part in row] for row in rows])
+    return [f"{row[0]}: {row[1:4]}" for row in rows if any(row[1:4])]
+
+
+if __name__ == "__main__":
+    main()
