@@ -3,7 +3,7 @@
 The corpus is that of ``tests/browser/corpus.py``. Each payload as a live answer in pieces of one and of five characters, as
 the settled output it leaves, in the saved and signed (so trusted) notebook opened with our extension and without it, and
 in nbconvert's HTML. The peer in the same run is the answer as ``text/markdown`` as it came, as chat clients for notebooks
-show it, in the same JupyterLab and in nbconvert. A script that runs writes to the page's title; every request that is not
+show it, in the same JupyterLab and in nbconvert. A script that runs writes to the window's name; every request that is not
 to the notebook's own server is refused and counted. The bombs are drawn as they grow, in 100 pieces.
 
 Bar: no script, no request, at least 60 payloads; the list and the formulas make no task longer than 200 ms.
@@ -38,6 +38,7 @@ from tokenstream_magic.mock.server import MockServer
 
 MIME = "application/vnd.tokenstream.transcript+json"
 LONGEST = 200.0
+SHOWN = 33  # JupyterLab folds away what is more than 50 outputs
 BARRED = ("a list 1,500 deep", "5,000 formulas")
 OWN = re.compile(r"https://(cdnjs\.cloudflare\.com|cdn\.jsdelivr\.net)/")  # what nbconvert's template itself asks for
 
@@ -58,7 +59,7 @@ FOREIGN = """() => [...document.querySelectorAll('.ts-Answer *')].filter(node =>
 
 def payloads() -> list[str]:
     """The corpus; each writes its own number when it runs."""
-    return [payload.replace(HIT, f"document.title+='ran-{number};'") for number, payload in enumerate(CORPUS)]
+    return [payload.replace(HIT, f"window.name+='ran-{number};'") for number, payload in enumerate(CORPUS)]
 
 
 class Guarded:
@@ -89,7 +90,7 @@ class Guarded:
     def look(self) -> tuple[int, int]:
         """How many payloads ran, and how many requests were sent."""
         self.page.wait_for_timeout(1500)
-        self.ran |= set(re.findall(r"ran-\d+", self.page.title()))
+        self.ran |= set(re.findall(r"ran-\d+", self.page.evaluate("() => window.name")))
         return len(self.ran), len(self.away)
 
 
@@ -133,28 +134,34 @@ def live(browser: Browser, lab: Lab, server: MockServer, size: int) -> tuple[int
         pieces = tuple(payload[at : at + size] for at in range(0, len(payload), size))
         server.scripts[names[-1]] = Script(pieces, gap=0.002 if len(pieces) < 1000 else 0)
     name = f"live-{size}.ipynb"
-    lab.write(name, ["%load_ext tokenstream_magic\nimport tokenstream_magic", RUN.format(names=names, url=server.base_url)])
+    parts = [names[at : at + SHOWN] for at in range(0, len(names), SHOWN)]
+    cells = [RUN.format(names=part, url=server.base_url) for part in parts]
+    lab.write(name, ["%load_ext tokenstream_magic\nimport tokenstream_magic", *cells])
     foreign = 0
     with guarded(browser, lab.address) as watched:
         page = Page(watched.page, lab).open(name)
         page.run_done(0)
-        page.run(1)
         done = "() => document.querySelectorAll('.ts-Stream[data-state=complete]').length"
-        for _ in range(2400):
-            foreign = max(foreign, int(watched.page.evaluate(FOREIGN)))
-            if watched.page.evaluate(done) >= len(names):
-                break
-            watched.page.wait_for_timeout(50)
-        else:
-            raise SystemExit(f"{watched.page.evaluate(done)} of {len(names)} answers arrived: {page.cell(1).inner_text()[-500:]}")
-        page.wait_done(1)
+        arrived = 0
+        for index, part in enumerate(parts, 1):
+            page.run(index)
+            arrived += len(part)
+            for _ in range(1200):
+                foreign = max(foreign, int(watched.page.evaluate(FOREIGN)))
+                if watched.page.evaluate(done) >= arrived:
+                    break
+                watched.page.wait_for_timeout(50)
+            else:
+                raise SystemExit(f"{watched.page.evaluate(done)} of {arrived} answers arrived: {page.cell(index).inner_text()[-500:]}")
+            page.wait_done(index)
         ran, away = watched.look()
         page.save()
     kept = nbformat.read(lab.notebooks / name, 4)
-    said = [output["data"][MIME]["text"] for output in kept.cells[1].outputs]
+    outputs = [output for cell in kept.cells[1:] for output in cell.outputs]
+    said = [output["data"][MIME]["text"] for output in outputs]
     if said != payloads():
         raise SystemExit("what was saved is not what was said")
-    return ran, away, foreign, notebook_of([dict(output["data"]) for output in kept.cells[1].outputs])
+    return ran, away, foreign, notebook_of([dict(output["data"]) for output in outputs])
 
 
 def converted(browser: Browser, notebook: Any, root: Path, name: str) -> tuple[int, int]:

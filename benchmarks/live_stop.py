@@ -21,14 +21,14 @@ ROUNDS = 25
 P50, P99 = 10.0, 30.0
 
 # an element's place, and from then on the moment of the next press of the button
-AIM = """([index, selector]) => {
+AIM = """([index, selector, kind]) => {
   const cells = document.querySelectorAll('.jp-Notebook .jp-Cell');
   const found = [...(index === null ? document : cells[index]).querySelectorAll(selector)].filter(node => node.offsetParent);
   const node = found[found.length - 1];
   if (!node) return null;
   node.scrollIntoView({block: 'nearest'});
   window.pressed = null;
-  document.addEventListener('click', event => { window.pressed = event.timeStamp; }, {capture: true, once: true});
+  document.addEventListener(kind, event => { window.pressed = event.timeStamp; }, {capture: true, once: true});
   const box = node.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 }"""
@@ -45,7 +45,8 @@ runs = [api.start("Go on.", "n100000-r10", base_url={url!r}, log=False) for _ in
 
 def click(page: Watched, index: int | None, selector: str, exchange: int) -> float:
     """Ms from the press to the close."""
-    place = page.page.evaluate(AIM, [index, selector])
+    kind = "click" if selector == STOP else "pointerdown"  # JupyterLab's own buttons act on the press
+    place = page.page.evaluate(AIM, [index, selector, kind])
     if place is None:
         raise SystemExit(f"nothing to click: {selector}\n{page.output(1)}")
     page.page.mouse.click(*place, delay=70)  # as long as a finger rests on it; the click is when it lets go

@@ -36,6 +36,11 @@ def said(figure: float | None, digits: int = 1) -> str:
     return "-" if figure is None else f"{figure:.{digits}f}"
 
 
+def note(*what: object) -> None:
+    """A line as soon as it is known: the tables come when all is."""
+    print("  ", *what, flush=True)
+
+
 def verdict(what: str, missed: Sequence[str]) -> None:
     print(f"bar: {what}: {'met' if not missed else 'MISSED by ' + '; '.join(missed)}")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n", flush=True)
@@ -53,6 +58,7 @@ def wire(open_page: Open, source: Source) -> None:
             page.notebook.wait_done(1, 120_000)
             page.page.wait_for_timeout(700)
         page.close()
+        note(NAMES[way], count, counted)
         return counted
 
     empty = run("ours", 1)
@@ -96,15 +102,16 @@ def lag(open_page: Open, source: Source) -> None:
             page.page.wait_for_timeout(2000)
             idle = (page.processor() - idle) / 2
             page.notebook.run(1)
-            there = page.wait_shown(before - 1, 60)
+            there = page.wait_shown(before - 1, 60 if way == "ours" else 25)
             spent, at = page.processor(), page.page.evaluate("performance.now()")
-            there = there and page.wait_shown(before + count - 1, 30 + count / 80)
+            there = there and page.wait_shown(before + count - 1, 20 + count / 80)
             passed = (page.page.evaluate("performance.now()") - at) / 1000
             spent = page.processor() - spent - idle * passed
             lags, frames = page.lags(source.sent(), before), page.frames(before)
+            note(f"{size:,}", NAMES[way], f"{len(lags)} of {count} shown")
             page.close()
             if not frames:
-                rows.append([f"{size:,}", NAMES[way], "nothing shown in 60 s", *["-"] * 7])
+                rows.append([f"{size:,}", NAMES[way], "nothing shown in 45 s", *["-"] * 7])
                 continue
             each = spent / len(frames)
             p50, p99 = quantile(lags, 50), quantile(lags, 99)
@@ -182,6 +189,7 @@ def rate(open_page: Open, source: Source, seconds: int) -> None:
             str(counted["syncs"]) if way == "ours" else "-", said(page.longest_task(), 0), "equal" if equal else "DIFFERS",
         ])  # fmt: skip
         page.close()
+        note(*rows[-1])
         if way == "ours" and speed == 5_000:
             bad = [f"p99 {said(p99, 0)} ms"] if p99 is None or p99 > RATE_P99 else []
             bad += [f"lag grew by {said(drift, 0)} ms"] if drift is None or drift > DRIFT else []

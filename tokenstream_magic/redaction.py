@@ -22,15 +22,21 @@ _PATTERNS = (  # what must be there for a pattern to be tried, and the pattern
     ("gsk_", re.compile(_BEFORE + r"gsk_[A-Za-z0-9]{20,}")),
     ("xai-", re.compile(_BEFORE + r"xai-[A-Za-z0-9]{20,}")),
     ("hf_", re.compile(_BEFORE + r"hf_[A-Za-z0-9]{20,}")),
-    ("gh", re.compile(_BEFORE + r"gh[pousr]_[A-Za-z0-9]{30,}")),
+    *((f"gh{kind}_", re.compile(_BEFORE + rf"gh{kind}_[A-Za-z0-9]{{30,}}")) for kind in "pousr"),
     ("github_pat_", re.compile(_BEFORE + r"github_pat_[A-Za-z0-9_]{30,}")),
     ("glpat-", re.compile(_BEFORE + r"glpat-[A-Za-z0-9_-]{20,}")),
     ("xox", re.compile(_BEFORE + r"xox[abeoprs]-[A-Za-z0-9-]{20,}")),
-    ("A", re.compile(_BEFORE + r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])")),
+    *((name, re.compile(_BEFORE + name + r"[A-Z0-9]{16}(?![A-Za-z0-9])")) for name in ("AKIA", "ASIA")),
     ("eyJ", re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?")),
     ("earer", re.compile(_BEFORE + r"(?<=[Bb]earer )(?=[^\s]*\d)[A-Za-z0-9._~+/=-]{16,}")),
     ("://", re.compile(r"(?<=://)[^\s/:@]{1,200}:[^\s/@]{1,200}(?=@)")),  # a user and a password in an address
 )
+_RARE = "_-A:Jx"  # a text without one of these holds no needle with it
+_NEEDLES = {
+    character: [needle for needle, _ in _PATTERNS if character in needle and not any(before in needle for before in _RARE[:place])]
+    for place, character in enumerate(_RARE)
+}
+_OTHERS = [needle for needle, _ in _PATTERNS if not any(character in needle for character in _RARE)]
 _CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/=-"  # of which keys are made
 _PREFIX = re.compile(_BEFORE + r"(?:sk-|AIza|gsk_|xai-|hf_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|AKIA|ASIA|eyJ)")
 _ADDRESS = re.compile(r"://[^\s/@]*\Z")
@@ -55,6 +61,15 @@ class Redactor:
                 text, found = pattern.subn(lambda match: "*" * len(match[0]), text)
                 self.masked += found
         return text
+
+    def may_find(self, text: str) -> bool:
+        """Whether there could be something to mask in ``text``; without it there is nothing."""
+        for rare, needles in _NEEDLES.items():
+            if rare in text:
+                for needle in needles:
+                    if needle in text:
+                        return True
+        return any([needle in text for needle in _OTHERS]) or any(value in text for value in self.values)
 
     def data(self, value: Any) -> Any:
         """Plain data with every key in it masked, in names and values alike."""

@@ -7,7 +7,7 @@ place among the others. No address in it exists.
 
 from __future__ import annotations
 
-HIT = "document.title='pwned'"
+HIT = "window.name+='pwned'"  # which nothing else writes, and which lasts
 FAR = "http://leak.example"
 
 HTML = [

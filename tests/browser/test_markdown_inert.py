@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from corpus import CORPUS, FORMULAS, HTML
 from lab import Lab, Page
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from playwright.sync_api import Browser
@@ -19,29 +20,6 @@ from tokenstream_magic.mock.server import MockServer
 pytestmark = pytest.mark.timeout(240)
 
 MIME = "application/vnd.tokenstream.transcript+json"
-HIT = "document.title='pwned'"
-MARKUP = [
-    f'<img src=x onerror="{HIT}"><img src=http://leak.example/1.png srcset=//leak.example/2.png>',
-    f'<script>{HIT}</script><svg onload="{HIT}"><image href=http://leak.example/3></svg>',
-    f'<iframe srcdoc="<script>parent.{HIT}</script>"></iframe><object data=http://leak.example/4></object>',
-    "<style>@import 'http://leak.example/5.css'</style><link rel=stylesheet href=http://leak.example/6>",
-    f'<details open ontoggle="{HIT}"><summary>x</summary></details><input autofocus onfocus="{HIT}">',
-    "<video poster=http://leak.example/7></video><audio src=http://leak.example/8 autoplay></audio>",
-    '<button class="jp-Dialog-button" data-commandlinker-command="application:close">Stop</button>',
-    f'<a href="javascript:{HIT}">x</a><form action=http://leak.example/9><button>x</button></form>',
-]
-MARKDOWN = [
-    f"[a](javascript:{HIT}) [b](data:text/html,x) [c](//leak.example) [d](/lab/tree) [e](http://127.0.0.1:9/)",
-    f"[r]: javascript:{HIT}\n\n[r] ![i](http://leak.example/10.png) ![j][k]\n\n[k]: http://leak.example/11.png",
-    "| a |\n|---|\n| ![x](http://leak.example/12.png) |\n\n- ![y](http://leak.example/13.png)\n  > ![z](http://leak.example/14.png)",
-    "```mermaid\ngraph TD; A-->B\n```\n\n```html\n<img src=http://leak.example/15>\n```\n\n```python\nimport os  # coloured\n```",
-    f"$x^2$ and $\\href{{javascript:{HIT}}}{{y}}$ and $\\require{{html}}$ and $\\style{{background:url(http://leak.example/16)}}{{z}}$",
-    "$$\\class{jp-Dialog}{x}$$\n\n$$\\rule{100000em}{100000em}$$\n\n$\\def\\a{\\a\\a}\\a$ $\\text{<img src=http://leak.example/17>}$",
-    '\\[\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}\\]\n\n\\(\\mmlToken{mi}[onclick="x"]{x}\\) $\\unicode[url(http://leak.example/18)]{65}$',
-    "<http://leak.example/19> https://public.example/path www.leak.example",
-]
-CORPUS = MARKUP + MARKDOWN
-
 CLOSED = """answer => {
   const tags = 'A BLOCKQUOTE BR BUTTON CODE DEL DIV EM HR LI OL P PRE SPAN STRONG TABLE TBODY TD TH THEAD TR UL'.split(' ');
   const found = [];
@@ -85,10 +63,10 @@ def watched(lab: Lab, browser: Browser) -> Iterator[Page]:
     page.route("**/*", guard)
     page.on("dialog", lambda dialog: (away.append(f"dialog {dialog.message}"), dialog.dismiss()))
     yield Page(page, lab)
-    title = page.title()
+    name = page.evaluate("() => window.name")
     context.close()
     assert away == []
-    assert "pwned" not in title
+    assert "pwned" not in name
 
 
 def settled(lab: Lab, name: str) -> str:
@@ -116,9 +94,9 @@ def test_a_saved_answer_is_drawn_of_closed_parts_and_asks_the_network_nothing(wa
     check(watched)
     # what may be typeset is, and what may not be stays as it was written
     last = watched.page.locator(".ts-Stream > .ts-Answer:visible, .ts-Columns .ts-Answer:visible")
-    assert "\\href{javascript" in last.nth(len(MARKUP) + 4).inner_text()
-    assert "\\rule{100000em}" in last.nth(len(MARKUP) + 5).inner_text()
-    for index, text in enumerate(MARKUP):
+    assert "\\href{javascript" in last.nth(CORPUS.index(FORMULAS[0])).inner_text()
+    assert "\\rule{100000em}" in last.nth(CORPUS.index(FORMULAS[1])).inner_text()
+    for index, text in enumerate(HTML[:8]):
         assert last.nth(index).evaluate("node => node.textContent") == text
 
 

@@ -91,6 +91,32 @@ def test_there_are_never_more_than_65_messages_a_second_and_nothing_is_lost(stre
     assert max(waits) <= 1 / rate + 0.04
 
 
+@pytest.mark.parametrize("begin", [0.0, 0.4, 0.75, 1.3])
+@pytest.mark.parametrize("gap", [2, 10, 100])
+def test_urgent_messages_among_fast_frames_are_within_the_same_65(begin: float, gap: int) -> None:
+    time = Time()
+    wire, pump = Wire(time), Pump(time.later, lambda: time.now)
+    flowing, beginning = Stream("flowing", wire), Stream("beginning", wire)
+    for ms in range(2500):
+        time.run_until(ms / 1000)
+        flowing.add("x", pump)
+        if ms / 1000 >= begin and ms % gap == 0:
+            beginning.add("y", pump, urgent=True)
+    time.run_until(3)
+    assert 30 < wire.busiest_second() <= PER_SECOND
+
+
+def test_what_comes_after_a_pause_goes_out_at_once() -> None:
+    time = Time()
+    wire, pump = Wire(time), Pump(time.later, lambda: time.now)
+    stream = Stream("one", wire)
+    for at in (0.0, 0.1, 0.2):
+        time.run_until(at)
+        stream.add("x", pump)
+        time.run_until(at + 0.001)
+    assert [sent for sent, _ in wire.messages] == pytest.approx([0.0, 0.1, 0.2])
+
+
 def test_the_first_piece_of_a_stream_goes_out_at_once() -> None:
     time = Time()
     wire, pump = Wire(time), Pump(time.later, lambda: time.now)

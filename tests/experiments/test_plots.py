@@ -113,3 +113,22 @@ def test_a_column_with_too_many_values_is_refused_when_named_and_left_out_otherw
     with pytest.raises(BadRequest, match="12 values"):
         result.plot("box", by="x")
     assert "image/png" in ts.sweep("{x}", ["fast"], {"x": list(range(12))}, **lab)._repr_mimebundle_()[0]
+
+
+def test_growth_draws_each_side_of_a_comparison_and_keeps_a_blind_one_blind(lab):
+    result = ts.compare("hi", ["talks", "fast"], blind=True, order_seed=1, **lab)
+    labels = [text.get_text() for text in result.plot().axes[0].get_legend().get_texts()]
+    assert [label[:2] for label in labels] == ["A:", "B:"] and not any("talks" in label or "fast" in label for label in labels)
+    result.vote("tie")
+    labels = [text.get_text() for text in result.plot().axes[0].get_legend().get_texts()]
+    assert sorted(label.split(":")[0].split("/")[-1] for label in labels) == ["fast", "talks"]
+
+
+def test_a_timeline_says_what_came_together_and_marks_the_silence_in_which_a_run_ended(mock, lab):
+    mock.scripts |= {
+        "whole": Script(text="one two three four five six", gap=0.02, buffered=True),
+        "dies": Script(text="one two three four five six", gap=0.02, stall_after=4),
+    }
+    assert {"\u00d76"} <= {text.get_text() for text in ts.stream("hi", "whole", **lab).plot().axes[0].texts}
+    dead = ts.stream("hi", "dies", idle_timeout=1.2, **lab).plot()
+    assert any(text.get_text().startswith("silence 1.2") for text in dead.axes[0].texts)

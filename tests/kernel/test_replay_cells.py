@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from harness import Kernel, settled
 
-CELLS = ["%%stream --replay last --speed 0.02\n", "%transcripts replay last --speed 0.02", "%%stream replay/last --speed 0.02\n"]
+CELLS = ["%%stream --replay last --speed 0.1\n", "%transcripts replay last --speed 0.1", "%%stream replay/last --speed 0.1\n"]
 
 
 @pytest.fixture(scope="module")

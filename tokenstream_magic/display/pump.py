@@ -1,9 +1,9 @@
 """Frames: when the live views of a kernel send what they have gathered.
 
 The first piece of a stream goes out at once, and so does what comes after a pause; else there is a message a frame.
-What several streams have for one frame goes out as one message, so a kernel sends at most 48 frames and 14 urgent
-messages a second, however many streams it has and however fast they are: jupyter_server drops what is above 1000, and
-no eye sees more. A frame that brings more than anybody reads in it may take longer: what a message costs on the wire
+What several streams have for one frame goes out as one message, so a kernel sends at most 65 messages a second,
+however many streams it has and however fast they are: jupyter_server drops what is above 1000, and no eye sees more.
+That is 60 frames, or 44 and 8 urgent messages. A frame that brings more than anybody reads in it may take longer: what a message costs on the wire
 and in the page is mostly its envelope.
 """
 
@@ -15,10 +15,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-FRAME_SECONDS = 1 / 48
+FRAME_SECONDS = 1 / 60
+SHARED_FRAME_SECONDS = 1 / 44  # in a second that has urgent messages too
 FULL_FRAME_SECONDS = 1 / 30
 FULL = 100  # characters
-URGENT_PER_SECOND = 14
+URGENT_PER_SECOND = 8
 
 Message = dict[str, Any]
 
@@ -46,7 +47,8 @@ class Pump:
         self._waiting: dict[Outbox, None] = {}
         self._armed = False
         self._next = 0.0  # when the next frame may be sent
-        self._urgent: deque[float] = deque()
+        self._urgent: deque[float] = deque()  # when they were sent, in the last second
+        self._frames: deque[float] = deque()
 
     def schedule(self, view: Outbox, urgent: bool = False) -> None:
         """Sends what ``view`` has with the next frame; an urgent one at once, as long as there are not too many of them."""
@@ -55,7 +57,7 @@ class Pump:
             messages = view.gather()
             if messages:
                 now = self._clock()
-                self._next = max(self._next, now + FRAME_SECONDS)
+                self._next = max(self._next, now + SHARED_FRAME_SECONDS)
                 for message in _few(view, messages):
                     self._urgent.append(now)
                     view.send(message)
@@ -66,11 +68,15 @@ class Pump:
             self._later(max(0.0, self._next - self._clock()), self._frame)
 
     def _has_room(self) -> bool:
-        """Whether another urgent view may send now: it sends two messages at most."""
+        """Whether another urgent view may send now: it sends two messages at most. Else it waits for the next frame."""
+        self._forget()
+        return len(self._urgent) <= URGENT_PER_SECOND - 2 and len(self._frames) * SHARED_FRAME_SECONDS <= 1
+
+    def _forget(self) -> None:
         horizon = self._clock() - 1
-        while self._urgent and self._urgent[0] <= horizon:
-            self._urgent.popleft()
-        return len(self._urgent) <= URGENT_PER_SECOND - 2
+        for sent in (self._urgent, self._frames):
+            while sent and sent[0] <= horizon:
+                sent.popleft()
 
     def _frame(self) -> None:
         views, self._waiting, self._armed = list(self._waiting), {}, False
@@ -78,7 +84,10 @@ class Pump:
         if not gathered:
             return
         said = sum(len(message.get("text", "")) for _, messages in gathered for message in messages)
-        self._next = self._clock() + (FULL_FRAME_SECONDS if said > FULL else FRAME_SECONDS)
+        self._forget()
+        now = self._clock()
+        self._frames.append(now)
+        self._next = now + (FULL_FRAME_SECONDS if said > FULL else SHARED_FRAME_SECONDS if self._urgent else FRAME_SECONDS)
         carrier, messages = gathered[0]
         if len(gathered) == 1 and len(messages) == 1:
             carrier.send(messages[0])

@@ -552,13 +552,13 @@ def _lumps(axes: Any, marks: Sequence[float], row: float, wide: float, colour: s
             lumps[-1].append(at)
         else:
             lumps.append([at])
-    room = all(after[0] - before[-1] > wide * 0.09 for before, after in pairwise(lumps))
+    room = all(after[0] - before[-1] > wide * (0.05 if after[-1] < wide * 0.9 else 0.1) for before, after in pairwise(lumps))
     if not room or max(map(len, lumps)) < 2:
         return
     for lump in lumps:
         right = lump[-1] < wide * 0.9
         axes.annotate(
-            f"{len(lump)} at once", (lump[-1] if right else lump[0], row), xytext=(4 if right else -4, 0), textcoords="offset points",
+            f"\u00d7{len(lump)}", (lump[-1] if right else lump[0], row), xytext=(4 if right else -4, 0), textcoords="offset points",
             ha="left" if right else "right", va="center", fontsize=8, color=colour,
         )  # fmt: skip
 

@@ -10,6 +10,8 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from operator import attrgetter, sub
 from typing import Any, NamedTuple
 
 CHANNELS = ("text", "reasoning", "refusal", "tool")
@@ -19,8 +21,10 @@ _CHOICE_BITS = 0x0F
 _NEW_READ = 0x80
 _PACKED_VERSION = 1
 _ENCODED_VERSION = 2  # below 0x80, which every pack begins with
+_SMALL = 1024
 _ENCODED_LIMIT = 1 << 28  # bytes, unpacked: some forty million events
 MOMENTS = ("requested", "connected", "headers", "first_byte", "first_event", "finished", "usage", "ended", "stop_requested", "closed")
+_moments = attrgetter(*MOMENTS)
 _DAMAGED = "the packed timeline is damaged"
 
 
@@ -78,8 +82,7 @@ class Timeline:
     def _relative(self) -> tuple[int | None, ...]:
         """The single stamps in ns from the origin, and the counts."""
         origin = self.origin
-        stamps = (getattr(self, name) for name in MOMENTS)
-        return (*(None if at is None else at - origin for at in stamps), self.reads, self.keep_alives)
+        return (*[None if at is None else at - origin for at in _moments(self)], self.reads, self.keep_alives)
 
     def __len__(self) -> int:
         return len(self._flags)  # appended last: what is counted is whole, also for another thread
@@ -168,19 +171,16 @@ class Timeline:
         stands beside like, so that what hardly changes costs next to nothing.
         """
         out = bytearray()
-        for value in self._relative()[: len(MOMENTS)]:
-            _varint(out, 0 if value is None else _zigzag(value) + 1)
+        moments = [0 if value is None else _zigzag(value) + 1 for value in self._relative()[: len(MOMENTS)]]
         count = len(self) if stop is None else stop
-        for value in (self.reads, self.keep_alives, count):
-            _varint(out, value)
+        _varints(out, [*moments, self.reads, self.keep_alives, count])
         out += self._flags[:count]
-        for value in self._characters[:count]:
-            _varint(out, value)
-        before = self.origin
-        for at in self._at[:count]:
-            _varint(out, _zigzag(at - before))
-            before = at
-        return bytes((_ENCODED_VERSION,)) + zlib.compress(bytes(out), 6)
+        _varints(out, self._characters[:count].tolist())
+        at = self._at[:count]
+        _varints(out, [_zigzag(step) for step in map(sub, at, chain((self.origin,), at))])
+        window, memory = (10, 3) if len(out) < _SMALL else (15, 8)  # a large window costs more to set up than a short column to pack
+        zipped = zlib.compressobj(6, zlib.DEFLATED, window, memory)
+        return bytes((_ENCODED_VERSION,)) + zipped.compress(out) + zipped.flush()
 
     def as_dict(self) -> dict[str, Any]:
         """The timeline for a notebook or an export: ``moments`` in ms, and per event ms since the one before it."""
@@ -224,18 +224,18 @@ def decode(column: bytes) -> Timeline:
     position += count
     if len(flags) != count:
         raise ValueError(_DAMAGED)
-    characters = []
-    for _ in range(count):
-        value, position = _read_varint(body, position)
-        characters.append(value)
-    at, read = 0, -1
-    for flag, length in zip(flags, characters, strict=True):
-        value, position = _read_varint(body, position)
-        at += _unzigzag(value)
-        if flag & _CHANNEL_BITS >= len(CHANNELS) or length >= 1 << 32 or not -(1 << 63) <= at < 1 << 63:
-            raise ValueError(_DAMAGED)
-        read += flag >> 7
-        timeline.add(at, flag & _CHANNEL_BITS, length, read, flag >> _CHOICE_SHIFT & _CHOICE_BITS)
+    characters, position = _read_varints(body, position, count)
+    steps, position = _read_varints(body, position, count)
+    at = list(accumulate(map(_unzigzag, steps)))
+    if count and not (
+        all(flag & _CHANNEL_BITS < len(CHANNELS) for flag in set(flags))
+        and max(characters) < 1 << 32
+        and -(1 << 63) <= min(at)
+        and max(at) < 1 << 63
+    ):
+        raise ValueError(_DAMAGED)
+    timeline._at, timeline._characters, timeline._flags = array("q", at), array("I", characters), bytearray(flags)
+    timeline._last_read = timeline.fresh_reads - 1
     if position != len(body):
         raise ValueError(_DAMAGED)
     return timeline
@@ -262,6 +262,29 @@ def _varint(out: bytearray, value: int) -> None:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
+
+
+def _varints(out: bytearray, values: list[int]) -> None:
+    if values and max(values) <= 0x7F:
+        out += bytes(values)
+        return
+    append = out.append
+    for value in values:
+        while value > 0x7F:
+            append(value & 0x7F | 0x80)
+            value >>= 7  # noqa: PLW2901 - what is left of it
+        append(value)
+
+
+def _read_varints(packed: bytes, position: int, count: int) -> tuple[list[int], int]:
+    short = packed[position : position + count]
+    if len(short) == count and short.isascii():  # all of them of one byte
+        return list(short), position + count
+    values = []
+    for _ in range(count):
+        value, position = _read_varint(packed, position)
+        values.append(value)
+    return values, position
 
 
 def _read_varint(packed: bytes, position: int) -> tuple[int, int]:

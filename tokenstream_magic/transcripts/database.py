@@ -7,14 +7,12 @@ deleted, when it is damaged. A database that cannot be written, or that a newer 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,11 +22,9 @@ import sqlalchemy as sa
 from tokenstream_magic.errors import StoreError, one_line
 from tokenstream_magic.transcripts import owners
 from tokenstream_magic.transcripts.rows import index, recovered
-from tokenstream_magic.transcripts.schema import SEARCHED, VERSION, batches, create, transcripts, version_of
+from tokenstream_magic.transcripts.schema import SEARCHED, VERSION, batches, create, to_json, transcripts, version_of
 
 log = logging.getLogger(__name__)
-
-to_json = partial(json.dumps, ensure_ascii=False)  # a tag is found by its own letters
 
 BUSY_SECONDS = 10
 OPENINGS = 5
@@ -100,6 +96,22 @@ class Database:
             with self.reading() as connection:
                 return connection.execute(query).mappings().all()
         except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise self.error(error) from None
+
+    def fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows of one statement exactly as SQLite gives them, with nothing between. Raises StoreError."""
+        import sqlite3
+
+        try:
+            self.prepare()
+            pooled = self.engine.raw_connection()
+            try:
+                connection: Any = pooled.driver_connection
+                rows: list[tuple[Any, ...]] = connection.execute(statement, values).fetchall()
+                return rows
+            finally:
+                pooled.close()
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self.error(error) from None
 
     @contextlib.contextmanager

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from tokenstream_magic.errors import BadRequest, one_line
-from tokenstream_magic.transcripts.database import to_json
-from tokenstream_magic.transcripts.schema import SEARCHED, TIMING, USAGE, VECTOR, WORDS, transcripts
+from tokenstream_magic.transcripts.prepared import Prepared
+from tokenstream_magic.transcripts.schema import SEARCHED, TIMING, USAGE, VECTOR, WORDS, to_json, transcripts
 
 HEAD = 200  # characters of a text that a list shows
 
@@ -34,6 +35,8 @@ _BRIEF = {
     *TIMING,
     *USAGE,
 }
+
+_EQUAL = {"model": transcripts.c.model, "status": transcripts.c.outcome, "conversation": transcripts.c.conversation_id}
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,25 @@ def newest(filters: Filters, limit: int, dialect: str, *, chosen: list[Any]) -> 
     if filters.query:
         query = _with_words(query, filters.query, dialect)
     return [query.where(meant) for meant in _models(filters.model)] if filters.model else [query]
+
+
+def often(filters: Filters, *, brief: bool) -> Prepared | None:
+    """The query of :func:`newest` for what is asked most, by values that are equal to a column's; None for anything else.
+
+    Its parameters are ``limit`` and the filters that are set.
+    """
+    asked = {name for name, value in vars(filters).items() if value}
+    if asked - _EQUAL.keys() or "/" not in (filters.model or "/"):
+        return None
+    return _often(tuple(sorted(asked)), brief)
+
+
+@cache
+def _often(asked: tuple[str, ...], brief: bool) -> Prepared:
+    query = sa.select(*columns(brief=brief)).order_by(transcripts.c.seq.desc()).limit(sa.bindparam("limit", type_=sa.Integer))
+    for name in asked:
+        query = query.where(_EQUAL[name] == sa.bindparam(name))
+    return Prepared(query)
 
 
 def moment(text: str | datetime, now: datetime | None = None) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime, timezone
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,9 +21,10 @@ SAME = (
     " diagnostics conversation_id parent_id notebook cell_id execution_count tags note request_id system_fingerprint"
     " package_version host clock_offset_ms"
 ).split()
+_same, _figures, _counts = attrgetter(*SAME), attrgetter(*TIMING), attrgetter(*USAGE)
 TEXTS = ("text", "reasoning", "refusal")
 _MOMENTS = "connected headers first_byte first_event finished usage ended stop_requested closed".split()
-_CHOICE = {f.name for f in fields(Choice)}
+_CHOICE = dict.fromkeys(f.name for f in fields(Choice))
 _OPEN = {"id", "created_at", "outcome", "timeline", *TIMING, *USAGE}  # nothing a key could be in
 _LARGEST = (1 << 63) - 1
 CRASHED = "the kernel ended while this was streaming; the text is what had been saved"
@@ -30,10 +32,10 @@ CRASHED = "the kernel ended while this was streaming; the text is what had been 
 
 def to_row(transcript: Transcript) -> dict[str, Any]:
     """The columns of a transcript, without ``owner``, ``updated_at`` and ``seq``."""
-    row = {name: getattr(transcript, name) for name in SAME}
     timing, usage = transcript.timing, transcript.usage
-    row |= {name: getattr(timing, name) for name in TIMING}
-    row |= {name: _bounded(getattr(usage, name)) for name in USAGE}
+    row = dict(zip(SAME, _same(transcript), strict=True))
+    row.update(zip(TIMING, _figures(timing), strict=True))
+    row.update(zip(USAGE, map(_bounded, _counts(usage)), strict=True))
     row |= {
         "created_at": transcript.created_at.astimezone(timezone.utc).isoformat(timespec="microseconds"),
         "text": transcript.text,
@@ -166,8 +168,9 @@ def unindex(connection: sa.Connection, id: str) -> None:
 
 def timeline_of(row: Mapping[str, Any]) -> Timeline:
     """The timeline of a row of any version; an empty one when it is damaged."""
+    column = row["timeline"]
     try:
-        timeline = decode(row["timeline"] or b"")
+        timeline = decode(column) if column else Timeline(requested=0)
     except ValueError:
         timeline = Timeline(requested=0)
     moments = row["moments"]
@@ -180,12 +183,17 @@ def timeline_of(row: Mapping[str, Any]) -> Timeline:
     return timeline
 
 
+def next_place(connection: sa.Connection) -> int:
+    """The next place in the order of arrival, for who writes alone, as with SQLite."""
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(transcripts.c.seq), 0) + 1)).scalar_one())
+
+
 def _places(connection: sa.Connection, count: int = 1) -> list[int]:
     """The next places in the order of arrival."""
     if connection.dialect.name == "postgresql":
         numbers = connection.execute(sa.text("SELECT nextval('transcripts_seq') FROM generate_series(1, :n)"), {"n": count})
         return [int(number) for number in numbers.scalars()]
-    first = int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(transcripts.c.seq), 0) + 1)).scalar_one())
+    first = next_place(connection)
     return list(range(first, first + count))
 
 
@@ -195,8 +203,7 @@ def _bounded(number: int | None) -> int | None:
 
 def _choices(choices: list[Choice]) -> list[dict[str, Any]]:
     """Choices as JSON; the texts of the first have columns of their own."""
-    kept = [asdict(choice) for choice in choices]
-    for name in TEXTS:
-        if kept:
-            kept[0].pop(name)
+    kept = [{name: getattr(choice, name) for name in _CHOICE} for choice in choices]
+    for name in TEXTS if kept else ():
+        kept[0].pop(name)
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 
 import sqlalchemy as sa
@@ -13,6 +14,8 @@ VERSION = 3
 REVISION = "0003"
 
 metadata = sa.MetaData()
+
+to_json = json.JSONEncoder(ensure_ascii=False).encode  # a tag is found by its own letters
 
 TIMING = [f.name for f in fields(Timing) if f.name != "server"]
 USAGE = [f.name for f in fields(Usage) if f.name != "source"]

@@ -24,9 +24,10 @@ from sqlalchemy.engine import make_url
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.redaction import Redactor
-from tokenstream_magic.transcripts import owners, switch
+from tokenstream_magic.transcripts import bulk, owners, switch
 from tokenstream_magic.transcripts.database import Database, make_private
-from tokenstream_magic.transcripts.finding import Filters, columns, newest
+from tokenstream_magic.transcripts.finding import Filters, columns, newest, often
+from tokenstream_magic.transcripts.prepared import Prepared
 from tokenstream_magic.transcripts.rows import from_row, put_many, put_wire, redacted, remove, to_row
 from tokenstream_magic.transcripts.schema import VERSION, WORDS, transcripts, version_of, wires
 from tokenstream_magic.transcripts.spool import Spool
@@ -40,6 +41,7 @@ WIRES_SINCE = 3  # the version of the database that has them
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{1,26}")
 _LAST = re.compile(r"(?:last|latest)(?:~(\d{1,9}))?")
 _LENGTH = 26
+_BY_ID = Prepared(sa.select(transcripts).where(transcripts.c.id.between(sa.bindparam("first"), sa.bindparam("last"))).limit(2))
 
 
 def default_url() -> str:
@@ -107,8 +109,7 @@ class Store:
         prefix = id.strip().upper()
         if not _ULID.fullmatch(prefix):
             raise BadRequest(f"{id!r} is no transcript id.", "%transcripts lists them; last is the newest.")
-        query = sa.select(transcripts).where(transcripts.c.id.between(prefix, prefix.ljust(_LENGTH, "Z"))).limit(2)
-        rows = self._read(query)
+        rows = self._ask(_BY_ID, first=prefix, last=prefix.ljust(_LENGTH, "Z"))
         if len(rows) == 1:
             return self._from_row(rows[0])
         problem = f"{id!r} is the start of several transcript ids" if rows else f"There is no transcript {id!r}"
@@ -124,6 +125,10 @@ class Store:
     def rows(self, limit: int, filters: Filters, *, brief: bool = False) -> Sequence[Mapping[str, Any]]:
         """The rows of :meth:`recent`."""
         self._writer.flush()
+        prepared = often(filters, brief=brief)
+        if prepared is not None:
+            asked = {name: value for name, value in vars(filters).items() if value}
+            return self._ask(prepared, limit=max(0, limit), **asked)
         found: dict[int, Mapping[str, Any]] = {}
         for query in newest(filters, limit, self.database.engine.dialect.name, chosen=columns(brief=brief)):
             found.update((row["seq"], row) for row in self._read(query))
@@ -143,6 +148,8 @@ class Store:
         redactor, kept = Redactor(), 0
         try:
             with self.database.writing() as connection:
+                if self.database.is_sqlite:
+                    return self._add_to_file(connection, list(fresh.values()), redactor)
                 ids = list(fresh)
                 for start in range(0, len(ids), AT_ONCE):
                     part = ids[start : start + AT_ONCE]
@@ -157,6 +164,18 @@ class Store:
                     kept += len(rows)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self.database.error(error) from None
+        return kept
+
+    @staticmethod
+    def _add_to_file(connection: sa.Connection, fresh: list[Transcript], redactor: Redactor) -> int:
+        kept = 0
+        with bulk.room(connection, len(fresh)):
+            for start in range(0, len(fresh), AT_ONCE):
+                new = bulk.add(connection, fresh[start : start + AT_ONCE], redactor, time())
+                for transcript in new:
+                    if transcript.kept_wire is not None:
+                        put_wire(connection, transcript.id, transcript.kept_wire.pack())
+                kept += len(new)
         return kept
 
     def retag(self, tags: Mapping[str, Sequence[str]]) -> None:
@@ -293,12 +312,19 @@ class Store:
 
     def _read(self, query: sa.Executable) -> Sequence[Any]:
         """Rows; of the spool while the server is away."""
+        return self._where_it_answers(lambda database: database.read(query))
+
+    def _ask(self, prepared: Prepared, **values: Any) -> Sequence[Any]:
+        """The rows of a prepared query; of the spool while the server is away."""
+        return self._where_it_answers(lambda database: prepared.rows(database, **values))
+
+    def _where_it_answers(self, ask: Callable[[Database], Sequence[Any]]) -> Sequence[Any]:
         try:
-            return self.database.read(query)
+            return ask(self.database)
         except StoreError:
             if self.spool is None or not self.spool.has_any:
                 raise
-            return self.spool.database.read(query)
+            return ask(self.spool.database)
 
     def _copy_rows(self, growing: Path) -> None:
         make_private(growing)
