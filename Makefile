@@ -21,8 +21,7 @@ test: $(VENV)/.dev
 	sh scripts/postgres.sh
 	$(BIN)/tokenstream pull
 	$(JLPM) test
-	$(BIN)/python -m pytest
-	TOKENSTREAM_DATABASE="$$(mktemp -d)/transcripts.db" $(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+	sh scripts/test.sh $(BIN)
 
 bench: $(VENV)/.dev
 	$(BIN)/tokenstream pull

@@ -1,7 +1,8 @@
 """What keeping costs and how fast it is found again, beside what peers do, on the same rows in the same run.
 
 Peers: one JSON column in a plain SQLite table without indexes, a table as llm's log_to_db makes it (indexed by nothing
-but its id, searched with its own FTS5), and a JSON file a run. ``--rows 1000000`` for the large one.
+but its id, searched with its own FTS5), and a JSON file a run. ``--rows 1000000`` for the large one. What ends on the disk
+is shown beside a bare fsync of the same disk in the same moments, and the load of the machine at the start and the end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import random
 import resource
 import sqlite3
 import statistics
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -32,6 +36,7 @@ VOCABULARY = [
 ]
 MODELS = [f"openai/model-{n}" for n in range(8)]
 FILES = 2000
+RUNS = 1000
 
 
 def generated(count: int, seed: int = 1) -> Iterator[Transcript]:
@@ -130,6 +135,67 @@ def columns_of_timelines() -> None:
         row(f"timeline of {events} events, bytes an event", ours, documents, "not kept")
 
 
+def fsync(descriptor: int) -> float:
+    """Milliseconds that a page takes to the disk with nothing of ours around it."""
+    started = perf_counter()
+    os.pwrite(descriptor, os.urandom(4096), 0)
+    os.fsync(descriptor)
+    return (perf_counter() - started) * 1e3
+
+
+def p95(ordered: list[float]) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+
+
+def inserts(store: Store, folder: Path, seed: int) -> tuple[float, float, float]:
+    """Of single inserts: the medians of ms, of ms of the processor, and of a bare fsync between them."""
+    took, own, bare = [], [], []
+    with tempfile.TemporaryFile(dir=folder) as beside:
+        for t in generated(100, seed):
+            started, worked = perf_counter(), time.thread_time()
+            store.add_many([t])
+            own.append((time.thread_time() - worked) * 1e3)
+            took.append((perf_counter() - started) * 1e3)
+            bare.append(fsync(beside.fileno()))
+    return statistics.median(took), statistics.median(own), statistics.median(bare)
+
+
+_KEPT_RUNS = """
+import sys
+import tokenstream_magic as ts
+from tokenstream_magic import api
+
+def memory():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) / 1024
+
+def run(count):
+    for _ in range(count):
+        api.start("Hi", "short", base_url=sys.argv[1]).wait()
+
+run(int(sys.argv[2]))  # the allocator and the caches of the drivers find their size
+before = memory()
+run(int(sys.argv[2]))
+print(memory() - before, before)
+"""
+
+
+def memory_of_runs() -> None:
+    """A process of its own, so that nothing of this one is counted; the server is here."""
+    from tokenstream_magic.mock.script import Script
+    from tokenstream_magic.mock.server import MockServer
+
+    if not Path("/proc/self/status").exists():
+        return
+    with MockServer() as mock, tempfile.TemporaryDirectory() as folder:
+        mock.scripts["short"] = Script(tuple(f"{n} " for n in range(50)), gap=0.0)
+        place = os.environ | {"TOKENSTREAM_DATABASE": str(Path(folder) / "t.db")}
+        said = subprocess.run(
+            [sys.executable, "-c", _KEPT_RUNS, mock.base_url, str(RUNS)], env=place, stdout=subprocess.PIPE, text=True, check=True
+        )
+    grown, before = map(float, said.stdout.split())
+    row(f"memory after {RUNS} more kept runs, MB more", grown, f"of {before:,.0f}")
+
+
 def live(store: Store) -> None:
     from tokenstream_magic import api
     from tokenstream_magic.mock.script import Script
@@ -137,13 +203,18 @@ def live(store: Store) -> None:
 
     pieces = tuple(f"{n} " for n in range(3000))
     took: list[float] = []
+    own: list[float] = []
+    bare: list[float] = []
     appends: list[float] = []
     commit, content = store._writer._commit, store._writer.content
+    beside = os.open(store.database.file.with_name("fsync"), os.O_CREAT | os.O_RDWR)
 
     def measured(*arguments):
-        started = perf_counter()
+        started, worked = perf_counter(), time.thread_time()
         error = commit(*arguments)
+        own.append((time.thread_time() - worked) * 1e3)
         took.append((perf_counter() - started) * 1e3)
+        bare.append(fsync(beside))
         return error
 
     def appended(*arguments):
@@ -158,6 +229,7 @@ def live(store: Store) -> None:
         run.wait()
         store._writer.flush()
     store._writer._commit, store._writer.content = commit, content
+    os.close(beside)
     batches = sorted(took[1:-1])
     naive = []
     with tempfile.TemporaryDirectory() as folder:
@@ -170,7 +242,11 @@ def live(store: Store) -> None:
                 peer.execute("INSERT INTO log VALUES (?)", (piece,))
             naive.append((perf_counter() - started) * 1e6)
     row("token append on the stream thread, us, median", statistics.median(appends), f"{statistics.median(naive):,.1f} (1)")
-    row("live commit of a batch off it, ms, p95", batches[int(len(batches) * 0.95)])
+    bare.sort()
+    own = sorted(own[1:-1])
+    row("live commit of a batch off it, ms, p95", p95(batches), f"{p95(bare):,.3f} (2)")
+    row("live commit of a batch off it, ms, median", statistics.median(batches), f"{statistics.median(bare):,.3f} (2)")
+    row("  of it our own work (processor), ms, p95", p95(own))
     row("disk time a token, us", sum(took) * 1e3 / len(pieces), f"{statistics.median(naive):,.1f} (1)")
 
 
@@ -181,30 +257,33 @@ def main() -> None:  # noqa: PLR0915 - a row of the table a statement
     store = Store(default_url())
     folder = Path(default_url().removeprefix("sqlite:///")).parent
     peers = Peers(folder)
+    print("load average", *os.getloadavg())
     row(f"{count:,} transcripts", "tokenstream", "plain JSON rows", "as llm logs", "a file each")
     columns_of_timelines()
     live(store)
-    step, spent, first = 5000, [0.0, 0.0, 0.0, 0.0], 0.0
+    memory_of_runs()
+    empty = inserts(store, folder, seed=8)
+    step, spent, first, worked = 5000, [0.0, 0.0, 0.0, 0.0], 0.0, 0.0
     ids: list[str] = []
     source = generated(count)
-    single: list[float] = []
     while part := [t for _, t in zip(range(step), source, strict=False)]:
-        started = perf_counter()
+        started, before = perf_counter(), time.thread_time()
         store.add_many(part)
         last = perf_counter() - started
+        worked += time.thread_time() - before
         first = first or last
         spent[0] += last
         for n, took in enumerate(peers.add(part), start=1):
             spent[n] += took
         ids += [t.id for t in part]
-    for t in generated(40, seed=9):
-        started = perf_counter()
-        store.add_many([t])
-        single.append((perf_counter() - started) * 1e3)
+    full = inserts(store, folder, seed=9)
     filed = max(1, peers.files)
     row("bulk import, rows/s", count / spent[0], count / spent[1], count / spent[2], filed / max(spent[3], 1e-9))
+    row("bulk import, rows/s of processor time", count / worked)
     row("bulk import, last part over first, time", last / first)
-    row("one insert into the full database, ms", statistics.median(single))
+    row("one insert into the empty database, ms", empty[0], f"{empty[2]:,.3f} (2)")
+    row("one insert into the full database, ms", full[0], f"{full[2]:,.3f} (2)")
+    row("full over empty, processor time of an insert", full[1] / empty[1])
     size = [sum(f.stat().st_size for f in folder.glob(f"{name}*")) / count for name in ("transcripts.db", "plain.db", "llm.db")]
     row("bytes a row", *size)
     store.close()
@@ -232,6 +311,8 @@ def main() -> None:  # noqa: PLR0915 - a row of the table a statement
 
     row("p50 and p95 of TTFT and rate by model, ms", timed(lambda: groups(store), 3), timed(lambda: plain.execute("SELECT json_extract(json, '$.model'), json_extract(json, '$.timing.ttft_ms') FROM log ORDER BY 1, 2").fetchall(), 1))  # fmt: skip
     print("(1) one commit a token, on the thread that streams")
+    print("(2) a bare fsync of one page on the same disk, between these")
+    print("load average", *os.getloadavg())
     print(f"memory of this process at its most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     store.close()
 

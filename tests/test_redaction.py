@@ -34,6 +34,15 @@ def test_a_key_of_a_known_kind_is_masked_and_the_rest_stays(key: str) -> None:
     assert masked == "before " + "*" * len(key) + ", after"
 
 
+@pytest.mark.parametrize("key", [*KEYS.values(), f"Bearer {BODY}", "a://me:secret@host", VALUE], ids=str)
+def test_a_look_ahead_never_misses_what_would_be_masked(key: str) -> None:
+    redactor = Redactor([VALUE])
+    assert redactor.text(key) != key
+    assert redactor.may_find(f"before {key}, after")
+    assert redactor.may_find(key)
+    assert not redactor.may_find("plain words")
+
+
 def test_a_bearer_header_and_an_address_with_a_password_are_masked() -> None:
     redactor = Redactor()
     assert redactor.text(f"Authorization: Bearer {BODY}") == "Authorization: Bearer " + "*" * len(BODY)

@@ -69,7 +69,7 @@ class Redactor:
                 for needle in needles:
                     if needle in text:
                         return True
-        return any([needle in text for needle in _OTHERS]) or any(value in text for value in self.values)
+        return any(needle in text for needle in _OTHERS) or any(value in text for value in self.values)
 
     def data(self, value: Any) -> Any:
         """Plain data with every key in it masked, in names and values alike."""

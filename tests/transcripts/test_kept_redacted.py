@@ -13,6 +13,7 @@ from tokenstream_magic import api
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.prompt import build
+from tokenstream_magic.record import Choice, Transcript
 
 KEY = "sk-" + "canaryKEY42" * 4
 VALUE = "canary-value-of-the-lab"
@@ -101,3 +102,24 @@ def test_a_running_transcript_is_not_deleted(mock: MockServer) -> None:
     run.wait()
     ts.transcripts.delete("last")
     assert ts.transcripts.recent() == []
+
+
+def test_keys_are_masked_in_many_kept_at_once_wherever_they_are(either: str) -> None:
+    store = ts.transcripts.open_store()
+    spread = [
+        Transcript(model="m", outcome="complete", prompt=KEY),
+        Transcript(model="m", outcome="complete", prompt="long " * 100 + KEY),
+        Transcript(model="m", outcome="complete", messages=[{"role": "user", "content": [{"text": f'"{KEY}"'}]}]),
+        Transcript(model="m", outcome="complete", options={KEY: 1}),
+        Transcript(model="m", outcome="complete", choices=[Choice(0, "a"), Choice(1, f"b\n{KEY}")]),
+        Transcript(model="m", outcome="complete", note=f"n {KEY}", tags=[KEY], error={"message": KEY}),
+    ]
+    plain = [Transcript(model="m", outcome="complete", prompt=f"question {n}") for n in range(1500)]
+    assert store.add_many([*plain[:700], *spread, *plain[700:], *spread]) == len(plain) + len(spread)
+    found = list(store.each())
+    assert [t.id for t in found] == [t.id for t in (*plain[:700], *spread, *plain[700:])]
+    assert found[:700] + found[706:] == plain
+    assert not [t for t in found if "canaryKEY" in repr((t.prompt, t.messages, t.options, t.choices, t.note, t.tags, t.error))]
+    assert [t.id for t in store.recent(5, query="question 1234")] == [plain[1234].id]
+    if either == "sqlite":
+        assert b"canaryKEY" not in on_disk()

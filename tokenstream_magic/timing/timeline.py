@@ -72,6 +72,16 @@ class Timeline:
         self._last_read = read
         self._flags.append(channel | min(choice, _CHOICE_BITS) << _CHOICE_SHIFT | fresh)
 
+    def fill(self, at: list[int], characters: list[int], flags: bytes) -> None:
+        """All content events at once, in the place of those there are. Raises ValueError for what no event can be."""
+        if any(flag & _CHANNEL_BITS >= len(CHANNELS) for flag in set(flags)):
+            raise ValueError(_DAMAGED)
+        try:
+            self._at, self._characters, self._flags = array("q", at), array("I", characters), bytearray(flags)
+        except OverflowError:
+            raise ValueError(_DAMAGED) from None
+        self._last_read = self.fresh_reads - 1
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Timeline):
             return NotImplemented
@@ -226,18 +236,9 @@ def decode(column: bytes) -> Timeline:
         raise ValueError(_DAMAGED)
     characters, position = _read_varints(body, position, count)
     steps, position = _read_varints(body, position, count)
-    at = list(accumulate(map(_unzigzag, steps)))
-    if count and not (
-        all(flag & _CHANNEL_BITS < len(CHANNELS) for flag in set(flags))
-        and max(characters) < 1 << 32
-        and -(1 << 63) <= min(at)
-        and max(at) < 1 << 63
-    ):
-        raise ValueError(_DAMAGED)
-    timeline._at, timeline._characters, timeline._flags = array("q", at), array("I", characters), bytearray(flags)
-    timeline._last_read = timeline.fresh_reads - 1
     if position != len(body):
         raise ValueError(_DAMAGED)
+    timeline.fill(list(accumulate(map(_unzigzag, steps))), characters, flags)
     return timeline
 
 

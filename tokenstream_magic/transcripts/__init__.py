@@ -22,7 +22,24 @@ if TYPE_CHECKING:
     from tokenstream_magic.transcripts.store import Store
     from tokenstream_magic.wire.kept import Wire
 
-__all__ = ["backup", "delete", "export", "get", "import_file", "last", "off", "on", "open_store", "recent", "search", "stats", "status", "to_pandas", "votes", "wire"]
+__all__ = [
+    "backup",
+    "delete",
+    "export",
+    "get",
+    "import_file",
+    "last",
+    "off",
+    "on",
+    "open_store",
+    "recent",
+    "search",
+    "stats",
+    "status",
+    "to_pandas",
+    "votes",
+    "wire",
+]
 
 EVERY = 1 << 31
 

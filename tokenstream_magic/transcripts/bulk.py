@@ -7,7 +7,7 @@ texts together hold no beginning of a key has nothing to mask, which one pass in
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -25,7 +25,7 @@ _SHORT = 200  # characters: such texts are looked at together
 _NAMES = [column.name for column in transcripts.c]
 _JSON = {column.name for column in transcripts.c if isinstance(column.type, sa.JSON)}
 _EMPTY = {type(None): "null", dict: "{}", list: "[]"}
-_in_order = itemgetter(*_NAMES)
+_in_order: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*_NAMES)
 _INSERT = f"INSERT INTO transcripts ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608 - our own names
 _SEARCH = (
     f"INSERT INTO {WORDS} (rowid, {', '.join(SEARCHED)}) SELECT seq, {', '.join(SEARCHED)} FROM transcripts"  # noqa: S608 - our own names
@@ -63,12 +63,12 @@ def room(connection: sa.Connection, rows: int) -> Iterator[None]:
         connection.exec_driver_sql("PRAGMA shrink_memory")
 
 
-def _values(row: Mapping[str, Any], redactor: Redactor) -> tuple[Any, ...]:
+def _values(row: dict[str, Any], redactor: Redactor) -> tuple[Any, ...]:
     """The row as SQLite takes it, every key in it masked."""
     values = _written(row)
     texts = [value for value in values if type(value) is str]
     short = "\0".join([text for text in texts if len(text) <= _SHORT])
-    if any([redactor.may_find(text) for text in (short, *texts) if text is short or len(text) > _SHORT]):
+    if redactor.may_find(short) or any(redactor.may_find(text) for text in texts if len(text) > _SHORT):
         return _written(redacted(row, redactor))
     return values
 

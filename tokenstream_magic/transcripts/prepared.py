@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.schema import to_json
@@ -45,6 +44,8 @@ class Prepared:
     @cached_property
     def _compiled(self) -> tuple[str, list[str], _Row, list[str], list[tuple[str, _Process]]]:
         """The text, its parameters in their order, those with a value of their own, the columns, and how to read some of them."""
+        from sqlalchemy.dialects import sqlite  # not for a server's sake
+
         dialect = sqlite.dialect(json_serializer=to_json)
         compiled = self.query.compile(dialect=dialect)
         columns = self.query.selected_columns
