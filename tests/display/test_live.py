@@ -245,10 +245,13 @@ def test_columns_wait_their_turn_stop_before_it_and_settle_together(frames: Fram
     assert [m["state"] for m in said(first) if m["op"] == "state"] == ["starting", "complete"]
     assert "settled" not in [m["op"] for m in said(first)]
     comm(first).receive({"op": "bundle"})
+    frames.pass_()
     assert said(first)[-1]["bundle"] is None
     columns.settle()
+    frames.pass_()
     assert said(first)[-1] == {"op": "settled", "outcome": "complete"}
     comm(second).receive({"op": "bundle"})
+    frames.pass_()
     (bundle,) = [m["bundle"] for m in said(second) if m["op"] == "bundle"]
     shown = bundle["data"][MIME]
     assert [column["text"] for column in shown["columns"]] == ["said by a", "said by b"]

@@ -18,6 +18,7 @@ import pytest
 
 import tokenstream_magic as ts
 from tokenstream_magic import api, catalog
+from tokenstream_magic.display.views import Quiet
 from tokenstream_magic.local import fetch, server
 
 
@@ -118,15 +119,13 @@ def test_a_server_that_dies_in_a_stream_leaves_what_had_arrived() -> None:
 def test_a_stop_while_the_model_loads() -> None:
     states = []
 
-    class Stopper(api._Queue):
+    class Stopper(Quiet):
         def state(self, run, state, detail):
             states.append(state)
             if state == "starting":
                 run.stop("button")
 
-    import queue
-
-    run = api.start("Hi", "local", sinks=[Stopper(queue.SimpleQueue())])
+    run = api.start("Hi", "local", sinks=[Stopper()])
     transcript = run.wait()
     assert (transcript.outcome, transcript.stop_cause) == ("stopped", "button")
     assert "waiting" not in states
