@@ -68,7 +68,7 @@ def test_a_stream_grows_stops_and_is_there_again(page: Page, front_end: Lab, ser
     outputs = [cell["outputs"] for cell in json.loads(saved.read_text())["cells"]]
     assert [len(outputs[1]), len(outputs[2])] == [1, 1]
     assert outputs[1][0]["data"][MIME]["outcome"] == "stopped"
-    page.open("streams.ipynb")
+    page.open("streams.ipynb", kernel=False)
     page.wait_state(1, "stopped")
     assert page.text(1) == stopped
     assert page.text(2) == "Hello there."

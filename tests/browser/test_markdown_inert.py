@@ -108,7 +108,7 @@ def test_a_saved_answer_is_drawn_of_closed_parts_and_asks_the_network_nothing(wa
         assert last.nth(index).evaluate("node => node.textContent") == text
 
 
-@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.soak), 5])
 def test_a_live_answer_is_inert_at_every_cut(watched: Page, lab: Lab, server: MockServer, size: int) -> None:
     text = "\n\n".join(CORPUS)
     pieces = tuple(text[at : at + size] for at in range(0, len(text), size))
