@@ -47,7 +47,7 @@ def kernels(lab: Lab) -> dict[str, str]:
     return {version: f"ipykernel-{version}" if version in beside else "python3" for version in VERSIONS}
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=[v if v in ("6.31.0", "7.4.0") else pytest.param(v, marks=pytest.mark.soak) for v in VERSIONS])
 def notebook(lab: Lab, kernels: dict[str, str], server: MockServer, request: pytest.FixtureRequest) -> str:
     name = f"stop-{request.param}.ipynb"
     load = "import ipykernel\nimport tokenstream_magic as ts\n%load_ext tokenstream_magic\nprint(ipykernel.__version__)"

@@ -100,12 +100,12 @@ def judge(offset: int, run: Run, how: str, needed: int) -> None:
 @pytest.mark.parametrize("how", ["end", "reset"])
 @pytest.mark.parametrize("protocol", NAMES)
 def test_a_body_cut_at_any_byte_is_a_prefix_and_never_complete(port: int, protocol: str, how: str) -> None:
-    check(port, protocol, how, 0, range(body_of(protocol)[0]))
+    check(port, protocol, how, 0, range(0, body_of(protocol)[0], 3))  # every one in the long loops
 
 
 @pytest.mark.parametrize("protocol", NAMES)
 def test_the_same_when_the_connection_closes_without_the_end_of_the_body(port: int, protocol: str) -> None:
-    check(port, protocol, "close", 0, range(0, body_of(protocol)[0], 5))  # all of them in the long loops
+    check(port, protocol, "close", 0, range(0, body_of(protocol)[0], 15))  # all of them in the long loops
 
 
 @pytest.mark.parametrize("protocol", NAMES)
