@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from tokenstream_magic.mock.server import MockServer
+
+# a shell that runs them in the background has them ignore an interrupt, and everything they start with them
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name in list(os.environ):
     if name.endswith("_API_KEY") or name.lower().endswith("_proxy"):
