@@ -31,7 +31,6 @@ bench: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/tokenstream pull
 	$(BIN)/python -m pytest -m soak --timeout=3600
-	TOKENSTREAM_DATABASE="$$(mktemp -d)/transcripts.db" $(BIN)/python -m pytest --nbval --nbval-current-env notebooks/sweep-temperature.ipynb
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build

@@ -1,6 +1,5 @@
 #!/bin/sh
 # All tests: those of the page beside the others and the notebooks, because both mostly wait.
-# The notebook of two hundred real runs is one of the long loops (make soak).
 # Usage: sh scripts/test.sh DIRECTORY-OF-PYTHON
 set -u
 pages=$(mktemp)
@@ -8,7 +7,7 @@ pages=$(mktemp)
 browser=$!
 "$1/python" -m pytest --ignore=tests/browser
 others=$?
-TOKENSTREAM_DATABASE="$(mktemp -d)/transcripts.db" "$1/python" -m pytest --nbval --nbval-current-env notebooks --ignore notebooks/sweep-temperature.ipynb
+TOKENSTREAM_DATABASE="$(mktemp -d)/transcripts.db" "$1/python" -m pytest --nbval --nbval-current-env notebooks
 notebooks=$?
 wait "$browser"
 browser=$?
