@@ -82,7 +82,9 @@ def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", help="a part of the name of the rows to measure")
+    asked = parser.parse_args()
+    rounds = asked.rounds
     rows, missed = [], []
     with laboratory() as (browser, lab, source):
         flowing, stalled = "n100000-r80", "n20-r80-stall"
@@ -101,6 +103,8 @@ def main() -> None:
         peers: dict[str, float] = {}
         for number, (name, (source_of_cell, other, before)) in reversed(list(enumerate(streams.items()))):
             ours = not name.startswith("interrupt")
+            if ours and asked.only and asked.only not in name:
+                continue
             cells = [source_of_cell, other or before or "1"]
             page = Watched(browser, lab, source, cells, f"stop-{number}.ipynb")
             if before:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 import tempfile
 from array import array
@@ -100,6 +101,8 @@ HASH = """async selector => {
   return [...new Uint8Array(digest)].map(byte => byte.toString(16).padStart(2, '0')).join('');
 }"""
 
+DELTA = re.compile(rb'"op": ?"(append|frame)"')
+SYNC = re.compile(rb'"op": ?"sync"')
 LOAD = "%load_ext tokenstream_magic"
 PEER_SETUP = """
 import http.client, json
@@ -226,12 +229,12 @@ class Watched:
         def received(event: dict[str, Any]) -> None:
             data = _payload(event)
             counted["bytes"] += len(data)
-            if b'"op": "append"' in data or b'"op": "frame"' in data:
+            if DELTA.search(data):
                 counted["deltas"] += len(data)
                 counted["messages"] += 1
 
         def sent(event: dict[str, Any]) -> None:
-            counted["syncs"] += b'"op":"sync"' in _payload(event)
+            counted["syncs"] += SYNC.search(_payload(event)) is not None
 
         heard = {"Network.webSocketFrameReceived": received, "Network.webSocketFrameSent": sent}
         for name, hear in heard.items():

@@ -105,6 +105,10 @@ class Run:
     # on the stream thread from here on
 
     async def _main(self) -> None:
+        with loop.hurry():
+            await self._whole()
+
+    async def _whole(self) -> None:
         self._task = asyncio.current_task()
         self._tell("begin")
         try:

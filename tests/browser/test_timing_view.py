@@ -99,7 +99,8 @@ def test_the_figures_are_the_transcripts_and_the_tint_is_its_text(page: Page, la
     view.get_by_label("Tint the text by the gap before it").check()
     pieces = view.locator(".ts-Tinted .ts-Piece")
     assert "".join(pieces.all_text_contents()) == data["text"]
-    assert pieces.count() == sum(flag & 7 == 0 for flag in about["timeline"]["flags"])
+    runs = about["timeline"]["flag_runs"]
+    assert pieces.count() == sum(count for flags, count in zip(runs[::2], runs[1::2], strict=True) if flags & 7 == 0)
     pieces.nth(2).hover()
     page.page.wait_for_function("() => /^gap \\d/.test(document.querySelector('.ts-TintReadout').textContent)")
     view.get_by_label("Tint the text by the gap before it").uncheck()

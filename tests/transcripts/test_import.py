@@ -197,7 +197,10 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
 TIMELINES: list[tuple[str, dict[str, Any], str]] = [
     ("more text than there is", {"characters": [6, 600]}, "does not match its text"),
     ("columns of several lengths", {"characters": [6]}, "different lengths"),
-    ("a channel that is none", {"flags": [7, 7]}, "cannot be"),
+    ("a channel that is none", {"flag_runs": [7, 2]}, "cannot be"),
+    ("runs without a length", {"flag_runs": [128, 1, 128]}, "flag runs that cannot be"),
+    ("runs that take something away", {"flag_runs": [128, 3, 128, -1]}, "flag runs that cannot be"),
+    ("runs of a length that fills the memory", {"flag_runs": [128, 1 << 40]}, "flag runs that cannot be"),
     ("a step that is no number", {"delta_ns": ["x", 1]}, "no whole number"),
     ("a hundred years", {"delta_ns": [1, 3 * 10**18]}, "cannot be"),
     ("true for a number", {"characters": [True, 6]}, "whole number"),

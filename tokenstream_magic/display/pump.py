@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 FRAME_SECONDS = 1 / 60
 SHARED_FRAME_SECONDS = 1 / 44  # in a second that has urgent messages too
-FULL_FRAME_SECONDS = 1 / 30
+FULL_FRAME_SECONDS = 1 / 25
 FULL = 100  # characters
 URGENT_PER_SECOND = 8
 

@@ -261,7 +261,12 @@ class _Check:
             return timeline
         if not isinstance(given, dict) or given.get("version") != 1:
             self.fail("has a timeline of a form that is not known")
-        columns = {name: self.listed(f"timeline {name}", given.get(name), MOST_EVENTS) for name in ("characters", "flags")}
+        runs = given.get("flag_runs")
+        flags = given.get("flags") if runs is None else self.spread(self.listed("timeline flag runs", runs, 2 * MOST_EVENTS))
+        columns = {
+            name: self.listed(f"timeline {name}", column, MOST_EVENTS)
+            for name, column in (("characters", given.get("characters")), ("flags", flags))
+        }
         exact = given.get("delta_ns")
         steps = self.listed("timeline steps", exact if exact is not None else given.get("delta_us"), MOST_EVENTS)
         if not len(steps) == len(columns["characters"]) == len(columns["flags"]):
@@ -286,6 +291,12 @@ class _Check:
         timeline.reads = self.whole("number of reads", given.get("reads", timeline.fresh_reads), 1 << 32)
         timeline.keep_alives = self.whole("number of keep-alives", given.get("keep_alives", 0), 1 << 32)
         return timeline
+
+    def spread(self, runs: list[Any]) -> list[int]:
+        """The flags of each event, of flags and how many events in a row have them, in turn."""
+        if len(runs) % 2 or set(map(type, runs)) - {int} or min(runs[1::2], default=0) < 0 or sum(runs[1::2]) > MOST_EVENTS:
+            self.fail("has timeline flag runs that cannot be")
+        return [flags for flags, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count)]
 
     def moments(self, timeline: Timeline, given: Mapping[str, Any]) -> None:
         exact = given.get("moments_ns")

@@ -1,7 +1,8 @@
 """Every stamp of a run, in nanoseconds of one monotonic clock.
 
 A stamp is taken when the bytes arrive from the network, before they are parsed or shown; all events of one read
-share its stamp. Per content event 13 bytes are kept in memory, and about five when packed or encoded.
+share its stamp. Per content event 13 bytes are kept in memory, and about five when packed or encoded. Beside the events
+stand the moments of a run, the keep-alives of its silences, and how far behind the display was.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
 from operator import attrgetter, sub
 from typing import Any, NamedTuple
 
@@ -20,10 +21,17 @@ _CHOICE_SHIFT = 3
 _CHOICE_BITS = 0x0F
 _NEW_READ = 0x80
 _PACKED_VERSION = 1
-_ENCODED_VERSION = 2  # below 0x80, which every pack begins with
+_ENCODED_VERSION = 3  # below 0x80, which every pack begins with
+_EVENTS_ONLY = 2  # the version that knew no keep-alives by their stamps, no display, and only the first moments
 _SMALL = 1024
 _ENCODED_LIMIT = 1 << 28  # bytes, unpacked: some forty million events
-MOMENTS = ("requested", "connected", "headers", "first_byte", "first_event", "finished", "usage", "ended", "stop_requested", "closed")
+QUIET_NS = 100_000_000  # silence from which a keep-alive is worth a stamp: before, the text itself says that the server lives
+KEPT_ALIVE = 1024
+MOMENTS = (
+    "requested", "connected", "headers", "first_byte", "first_event", "finished", "usage", "ended", "stop_requested", "closed",
+    "server_busy", "server_idle",
+)  # fmt: skip
+_OLD_MOMENTS = MOMENTS[:10]
 _moments = attrgetter(*MOMENTS)
 _DAMAGED = "the packed timeline is damaged"
 
@@ -38,13 +46,31 @@ class Stamp(NamedTuple):
     choice: int
 
 
+class Displayed(NamedTuple):
+    """How far the slowest page in view was behind the network, in microseconds: p50, p99 and maximum over its messages, and the last.
+
+    ``error`` is how far off they may be, because a page has a clock of its own; ``work`` what a frame took on the page's main
+    thread, on average.
+    """
+
+    messages: int
+    p50: int
+    p99: int
+    most: int
+    last: int
+    error: int
+    work: int
+
+
 @dataclass(slots=True, eq=False)
 class Timeline:
     """When everything of one run happened. Two are equal when all their offsets from the request are.
 
     The single stamps are monotonic nanoseconds, None when the moment never came: ``requested`` (first byte of the
     request written), ``connected``, ``headers``, ``first_byte`` (of the body), ``first_event`` (any frame),
-    ``finished`` (finish reason or terminator), ``usage``, ``ended`` (end of the body), ``stop_requested``, ``closed``.
+    ``finished`` (finish reason or terminator), ``usage``, ``ended`` (end of the body), ``stop_requested``, ``closed``; and
+    where a server tells what it does, when it was last seen generating after a Stop (``server_busy``) and first seen not to
+    (``server_idle``). ``keep_alives`` counts them all; those in silences have stamps too, see :meth:`alive`.
     """
 
     requested: int | None = None
@@ -57,12 +83,17 @@ class Timeline:
     ended: int | None = None
     stop_requested: int | None = None
     closed: int | None = None
+    server_busy: int | None = None
+    server_idle: int | None = None
     reads: int = 0
     keep_alives: int = 0
+    displayed: Displayed | None = None
     _at: array[int] = field(default_factory=lambda: array("q"))
     _characters: array[int] = field(default_factory=lambda: array("I"))
     _flags: bytearray = field(default_factory=bytearray)
     _last_read: int = -1
+    _alive: array[int] | None = None  # None where no stamps were kept, as in records of older versions
+    _apart: int = QUIET_NS
 
     def add(self, at: int, channel: int, characters: int, read: int, choice: int = 0) -> None:
         """One content event at ``at`` (monotonic ns) on ``CHANNELS[channel]``, brought by read number ``read``."""
@@ -71,6 +102,34 @@ class Timeline:
         fresh = _NEW_READ if read != self._last_read else 0
         self._last_read = read
         self._flags.append(channel | min(choice, _CHOICE_BITS) << _CHOICE_SHIFT | fresh)
+
+    def alive(self, at: int) -> None:
+        """A keep-alive at ``at``. Its stamp is kept when it came in a silence; those of one moment, as a stream begins with, are one.
+
+        Of very many, stamps are kept farther apart: never more than :data:`KEPT_ALIVE`, spread evenly.
+        """
+        self.keep_alives += 1
+        before = self._at[-1] if self._at else self.requested
+        if self._alive is None:
+            self._alive = array("q")
+        elif self._alive:
+            before = max(self._alive[-1] + self._apart - QUIET_NS, before or 0)
+        if before is not None and at - before < QUIET_NS:
+            return
+        self._alive.append(at)
+        if len(self._alive) > KEPT_ALIVE:
+            self._alive, self._apart = self._alive[::2], 2 * self._apart
+
+    @property
+    def keep_alive_offsets(self) -> list[int] | None:
+        """When keep-alives came in silences, in ns from the request; None when that was not kept."""
+        if self._alive is None:
+            return None if self.keep_alives else []
+        return [at - self.origin for at in self._alive]
+
+    @keep_alive_offsets.setter
+    def keep_alive_offsets(self, offsets: list[int] | None) -> None:
+        self._alive = None if offsets is None else array("q", [self.origin + offset for offset in offsets])
 
     def fill(self, at: list[int], characters: list[int], flags: bytes) -> None:
         """All content events at once, in the place of those there are. Raises ValueError for what no event can be."""
@@ -85,7 +144,8 @@ class Timeline:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Timeline):
             return NotImplemented
-        return self._relative() == other._relative() and list(self) == list(other)
+        same = self._relative() == other._relative() and self.keep_alive_offsets == other.keep_alive_offsets
+        return same and self.displayed == other.displayed and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -177,8 +237,9 @@ class Timeline:
         """All of it, or the first ``stop`` events, in a compact column, to the nanosecond; :func:`decode` reads it.
 
         One byte of version, then zlib over: the single stamps (0 when None, else the zigzag of ns from the origin,
-        plus 1), the counts, and column by column the flags, characters and zigzag ns since the event before. Like
-        stands beside like, so that what hardly changes costs next to nothing.
+        plus 1), the counts, and column by column the flags, characters and zigzag ns since the event before; then the
+        keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the next), and the
+        display's figures behind a 1, or a 0. Like stands beside like, so that what hardly changes costs next to nothing.
         """
         out = bytearray()
         moments = [0 if value is None else _zigzag(value) + 1 for value in self._relative()[: len(MOMENTS)]]
@@ -188,12 +249,18 @@ class Timeline:
         _varints(out, self._characters[:count].tolist())
         at = self._at[:count]
         _varints(out, [_zigzag(step) for step in map(sub, at, chain((self.origin,), at))])
+        alive = self.keep_alive_offsets
+        _varints(out, [0] if alive is None else [len(alive) + 1, *map(_zigzag, map(sub, alive, chain((0,), alive)))])
+        _varints(out, [0] if self.displayed is None else [1, *self.displayed])
         window, memory = (10, 3) if len(out) < _SMALL else (15, 8)  # a large window costs more to set up than a short column to pack
         zipped = zlib.compressobj(6, zlib.DEFLATED, window, memory)
         return bytes((_ENCODED_VERSION,)) + zipped.compress(out) + zipped.flush()
 
     def as_dict(self) -> dict[str, Any]:
-        """The timeline for a notebook or an export: ``moments`` in ms, and per event ms since the one before it."""
+        """The timeline for a notebook or an export: ``moments_ms``, and per event us since the one before it.
+
+        ``flag_runs`` is flags and how many events in a row have them, in turn: an answer of one kind needs two numbers.
+        """
         origin, before = self.origin, 0
         deltas = []
         for at in self._at:
@@ -205,15 +272,17 @@ class Timeline:
             "moments_ms": self.moments(),
             "reads": self.reads,
             "keep_alives": self.keep_alives,
+            **({"keep_alive_ns": self.keep_alive_offsets} if self.keep_alives and self._alive is not None else {}),
+            **({"displayed_us": self.displayed._asdict()} if self.displayed is not None else {}),
             "delta_us": deltas,
             "characters": self._characters.tolist(),
-            "flags": list(self._flags),
+            "flag_runs": [number for flags, same in groupby(self._flags) for number in (flags, sum(1 for _ in same))],
         }
 
 
 def decode(column: bytes) -> Timeline:
     """The timeline of :meth:`Timeline.encode`, or of a pack. Raises ValueError on a damaged one."""
-    if not column or column[0] != _ENCODED_VERSION:
+    if not column or column[0] not in (_ENCODED_VERSION, _EVENTS_ONLY):
         return unpack(column)
     unzip = zlib.decompressobj()
     try:
@@ -223,7 +292,7 @@ def decode(column: bytes) -> Timeline:
     if not unzip.eof or unzip.unused_data:
         raise ValueError(_DAMAGED)
     timeline, position = Timeline(), 0
-    for name in MOMENTS:
+    for name in MOMENTS if column[0] == _ENCODED_VERSION else _OLD_MOMENTS:
         value, position = _read_varint(body, position)
         if value:
             setattr(timeline, name, _unzigzag(value - 1))
@@ -236,10 +305,37 @@ def decode(column: bytes) -> Timeline:
         raise ValueError(_DAMAGED)
     characters, position = _read_varints(body, position, count)
     steps, position = _read_varints(body, position, count)
+    alive, displayed = None, None
+    if column[0] == _ENCODED_VERSION:
+        alive, displayed, position = _read_beside(body, position)
     if position != len(body):
         raise ValueError(_DAMAGED)
     timeline.fill(list(accumulate(map(_unzigzag, steps))), characters, flags)
+    try:
+        timeline.keep_alive_offsets = alive
+    except OverflowError:
+        raise ValueError(_DAMAGED) from None
+    timeline.displayed = displayed
     return timeline
+
+
+def _read_beside(body: bytes, position: int) -> tuple[list[int] | None, Displayed | None, int]:
+    """What stands behind the events: the stamps of keep-alives, the display's figures, and where they end."""
+    alive: list[int] | None = None
+    displayed = None
+    count, position = _read_varint(body, position)
+    if count > KEPT_ALIVE + 1:
+        raise ValueError(_DAMAGED)
+    if count:
+        steps, position = _read_varints(body, position, count - 1)
+        alive = list(accumulate(map(_unzigzag, steps)))
+    shown, position = _read_varint(body, position)
+    if shown > 1:
+        raise ValueError(_DAMAGED)
+    if shown:
+        figures, position = _read_varints(body, position, len(Displayed._fields))
+        displayed = Displayed(*figures)
+    return alive, displayed, position
 
 
 def unpack(packed: bytes) -> Timeline:

@@ -56,7 +56,11 @@ describe('a timeline', () => {
     { delta_us: ['1'], characters: [1], flags: [0] },
     { delta_us: [NaN], characters: [1], flags: [0] },
     { delta_us: [], characters: [], flags: [] },
-    { delta_us: { length: 1e9 }, characters: [1], flags: [0] }
+    { delta_us: { length: 1e9 }, characters: [1], flags: [0] },
+    { delta_us: [1], characters: [1], flag_runs: [0] },
+    { delta_us: [1], characters: [1], flag_runs: [0, 2] },
+    { delta_us: [1], characters: [1], flag_runs: [0, -1] },
+    { delta_us: [1], characters: [1], flag_runs: [0, 1e12] }
   ])('that is damaged is none (%j)', timeline => {
     expect(readTimeline({ timeline })).toBeNull();
   });

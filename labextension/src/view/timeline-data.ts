@@ -31,7 +31,7 @@ export function readTimeline(about: ISettled['about']): ITimeline | null {
   const raw = about.timeline as Record<string, unknown> | undefined;
   const deltas = numbers(raw?.delta_us);
   const characters = numbers(raw?.characters);
-  const flags = numbers(raw?.flags);
+  const flags = numbers(raw?.flags) ?? spread(numbers(raw?.flag_runs));
   if (
     !deltas ||
     !characters ||
@@ -68,6 +68,24 @@ export function readTimeline(about: ISettled['about']): ITimeline | null {
     ),
     stopped
   };
+}
+
+/** The flags of each piece, of flags and how many pieces in a row have them, in turn. */
+function spread(runs: readonly number[] | null): number[] | null {
+  if (!runs || runs.length % 2) {
+    return null;
+  }
+  const flags: number[] = [];
+  for (let i = 0; i < runs.length; i += 2) {
+    const end = flags.length + runs[i + 1];
+    if (!(end >= flags.length && end <= MOST_PIECES)) {
+      return null;
+    }
+    while (flags.length < end) {
+      flags.push(runs[i]);
+    }
+  }
+  return flags;
 }
 
 /** How long a gap must be to count as a stall, in ms, and the median gap; null with fewer than two pieces. */
