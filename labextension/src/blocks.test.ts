@@ -90,7 +90,12 @@ const LINES = [
     'a | b',
     '--|--',
     '|',
-    '| `x|y` | \\| |'
+    '| `x|y` | \\| |',
+    '- a | b',
+    '-\ta | b',
+    '# a | b',
+    '```|',
+    '|--|'
   ],
   ...[
     '[r]: http://a.example',
@@ -213,10 +218,13 @@ function same(a: HTMLElement, b: HTMLElement): void {
   expect(joined([...a.childNodes])).toBe(joined([...b.childNodes]));
 }
 
-/** Texts a test looks at; 40,000 found nothing more. */
+/** Texts a test looks at; some hundred thousands found nothing more. */
 const RUNS = 1500;
 
-describe('any text in any chunks', () => {
+/** On a machine that has much to do; a test that ends by the clock would not tell its seed. */
+const PATIENCE = { timeout: 120_000 };
+
+describe('any text in any chunks', PATIENCE, () => {
   it('looks the same as in one piece', () => {
     fc.assert(
       fc.property(
@@ -290,6 +298,28 @@ function merged(pieces: Piece[]): Piece[] {
   }
   return result;
 }
+
+it.each([
+  ['a table and a last line that is no row', '--|--\n--|--\n- [ ] to do'],
+  ['a table and a heading', '| a |\n|---|\n| 1 |\n# The end'],
+  ['a table and an open fence', '| a |\n|---|\n| 1 |\n```py'],
+  ['air between items of code', '   - x\n-     code\n\n-     code\n'],
+  ['air within an item', '- b\n- > q\n\n    ```\n2) other\n\n'],
+  ['air before an empty item', '- a\n- ```\n\n-\n'],
+  ['air between headings', '- # a\n\n- # b\n- c\n'],
+  ['an item that looks like a table', '- > \n-\ta | b\n--|--\n---\n\n'],
+  ['a heading that looks like a table', '# a | b\n--|--\n'],
+  ['a fence that looks like a table', '```|\n|--|\n']
+])('is drawn as the parser alone would: %s', (_, text) => {
+  same(drawn([text]), atOnce(text));
+  same(drawn([...text]), atOnce(text));
+});
+
+it('a line behind a table is there before it ends', () => {
+  const box = drawn(['| a |\n|---|\n| 1 |\n# The e'], false);
+  expect(box.querySelector('.ts-Heading')?.textContent).toBe('The e');
+  expect(box.querySelectorAll('tbody td')).toHaveLength(1);
+});
 
 describe('what is longer than a block may be', () => {
   it.each([

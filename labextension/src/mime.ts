@@ -42,8 +42,15 @@ export class TranscriptRenderer
       ? (data.columns as Record<string, unknown>[]).slice(0, MOST_COLUMNS)
       : null;
     if (data.status !== 'live') {
+      const before = this.bound.map(({ stream }) => stream);
       this.release();
+      const began = performance.now();
       this.settle(data, about, columns);
+      const work = performance.now() - began;
+      // what was still to be drawn of the streams is drawn with their transcripts
+      requestAnimationFrame(() =>
+        before.forEach(stream => stream?.drew(stream.state.seq, work))
+      );
       return;
     }
     const parts = columns ?? [data];
@@ -133,7 +140,12 @@ export class TranscriptRenderer
         }
       };
       stream.updated.connect(changed);
-      this.changes.push(() => stream.updated.disconnect(changed));
+      const view = this.several?.views[index] ?? this.stream();
+      view.drew = (seq, work) => stream.drew(seq, work);
+      this.changes.push(() => {
+        stream.updated.disconnect(changed);
+        view.drew = null;
+      });
       stream.shown();
       changed();
     });

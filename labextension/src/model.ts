@@ -7,6 +7,8 @@ import { WidgetModel } from '@jupyter-widgets/base';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import { Signal } from '@lumino/signaling';
 
+import { Drawn, IDrawn } from './drawn';
+import { holdLine } from './line';
 import { IStream, added, streams } from './registry';
 import {
   IBundle,
@@ -52,6 +54,7 @@ export class StreamModel extends WidgetModel implements IStream {
   state!: StreamState;
   updated!: Signal<IStream, void>;
   private roads!: StopRoads;
+  private drawing!: Drawn;
   private askedAt!: number | null;
   private settling!: number | null;
   private unseen!: number | null;
@@ -89,6 +92,7 @@ export class StreamModel extends WidgetModel implements IStream {
     this.saved = false;
     models.add(this);
     restore(this.state, attributes, performance.now());
+    this.drawing = new Drawn(report => this.tell(report), this.state.seq);
     this.roads = new StopRoads(
       content => this.tell(content),
       () => this.state,
@@ -108,7 +112,13 @@ export class StreamModel extends WidgetModel implements IStream {
     added.emit(this.model_id);
     const { seq, status } = this.state;
     const fresh = seq === 0 && ['starting', 'queued'].includes(status);
-    this.tell({ op: 'hello', restored: !fresh });
+    const { page } = this.drawing;
+    this.tell({
+      op: 'hello',
+      restored: !fresh,
+      page,
+      clock: performance.now()
+    });
     if (!fresh) {
       this.findPlace();
     }
@@ -127,7 +137,12 @@ export class StreamModel extends WidgetModel implements IStream {
     }
   }
 
+  drew(seq: number, work: number): void {
+    this.drawing.drew(seq, work, isOver(this.state));
+  }
+
   shown(): void {
+    this.drawing.skip();
     this.home = this.place() ?? this.home;
   }
 
@@ -199,7 +214,9 @@ export class StreamModel extends WidgetModel implements IStream {
     return manager.context;
   }
 
-  private tell(content: Record<string, string | boolean>): void {
+  private tell(
+    content: Record<string, string | number | boolean> | IDrawn
+  ): void {
     if (this.comm_live) {
       this.send(content);
     }
@@ -220,6 +237,7 @@ export class StreamModel extends WidgetModel implements IStream {
 
   private receive(message: Message): void {
     const need = take(this.state, message, performance.now());
+    this.drawing.received(this.state.seq, performance.now());
     if (message.op === 'place') {
       this.putInPlace(message);
     }
@@ -286,6 +304,7 @@ export class StreamModel extends WidgetModel implements IStream {
 
   /** Until the notebook is saved, only the kernel could show the answer to a page that is loaded anew. */
   private letGo(): void {
+    this.drawing.tell();
     const model = this.context?.model;
     if (!model || model.collaborative || this.saved || !model.dirty) {
       this.tell({ op: 'settled' });
@@ -392,7 +411,18 @@ export class StreamModel extends WidgetModel implements IStream {
     if (status === 'connected' && !isOver(this.state)) {
       this.askedAt = null;
       this.resync();
+    } else if (status !== 'connected' && this.context && this.isRunning) {
+      const { widget_manager } = this;
+      holdLine(this.context.sessionContext, () =>
+        [...models].some(
+          each => each.widget_manager === widget_manager && each.isRunning
+        )
+      );
     }
+  }
+
+  private get isRunning(): boolean {
+    return !isOver(this.state) && this.state.status !== 'lost';
   }
 
   private kernelSays(_: unknown, status: string): void {
@@ -422,6 +452,7 @@ export class StreamModel extends WidgetModel implements IStream {
       this
     );
     this.roads.dispose();
+    this.drawing.dispose();
     models.delete(this);
     streams.delete(this.model_id);
     if (!isOver(this.state) && !this.state.bundle) {

@@ -14,6 +14,8 @@ export interface IStream {
   readonly updated: Signal<IStream, void>;
   /** Ask for the stream to be stopped, by every road there is. */
   stop(): void;
+  /** In an animation frame: a view has put all of it up to message `seq` into the page, which took `work` ms. */
+  drew(seq: number, work: number): void;
   /** A view draws it from now on. */
   shown(): void;
   /** A view that drew it is gone, or draws something else. */

@@ -163,14 +163,15 @@ describe('a snapshot', () => {
       ttft: 80,
       n: 40,
       ms: 2400,
-      thought: [80, 95]
+      thought: [80, 95],
+      replayed: { of: '01H', speed: 2 }
     }
   };
 
   it('gives a page that was reloaded everything', () => {
     const state = initial();
     restore(state, snapshot, NOW);
-    expect(state).toEqual({
+    expect(state).toMatchObject({
       text: 'so far',
       reasoning: 'because',
       tools: [{ name: 'find', arguments: '{"a"' }],
@@ -186,6 +187,7 @@ describe('a snapshot', () => {
       model: 'acme/large',
       format: 'code',
       streamId: 'r1',
+      replayed: { of: '01H', speed: 2 },
       ttft: 80,
       elapsed: 2400,
       chunks: 40,
@@ -250,7 +252,7 @@ describe('further choices', () => {
       append(5, 'c', { choice: 2 })
     );
     expect(state.text).toBe('a');
-    expect(state.choices).toEqual([
+    expect(state.choices).toMatchObject([
       { index: 1, text: 'B', reasoning: 'hm', tools: [] },
       { index: 2, text: 'Cc', reasoning: '', tools: [] }
     ]);
@@ -488,5 +490,21 @@ describe.each(OUTCOMES)('the outcome %s', outcome => {
     );
     expect(state.text).toBe('abc');
     expect(state.status).toBe(outcome);
+  });
+});
+
+describe('what is new of a text', () => {
+  it('is there piece by piece, and another growth where it does not go on', () => {
+    const state = initial();
+    take(state, append(1, 'ab'), NOW);
+    const { text } = state.grown;
+    take(state, append(2, 'c'), NOW);
+    take(state, append(3, 'd', { channel: 'reasoning' }), NOW);
+    expect(text.since(1)).toBe('c');
+    expect(text.length).toBe(state.text.length);
+    expect(state.grown.reasoning.since(0)).toBe('d');
+    restore(state, { seq: 9, text: 'other' }, NOW);
+    expect(state.grown.text).not.toBe(text);
+    expect(state.grown.text.since(0)).toBe('other');
   });
 });

@@ -15,12 +15,39 @@ export interface ITool {
   arguments: string;
 }
 
+/**
+ * How a text has grown, for views that take only what is new: to compare or to cut a string that is added to with every
+ * frame, the browser would copy the whole of it. A text that does not go on from what was there has another growth.
+ */
+export class Growth {
+  readonly pieces: string[] = [];
+  length = 0;
+
+  constructor(text: string = '') {
+    this.add(text);
+  }
+
+  add(text: string): void {
+    if (text) {
+      this.pieces.push(text);
+      this.length += text.length;
+    }
+  }
+
+  /** What came after the first `count` pieces. */
+  since(count: number): string {
+    return this.pieces.slice(count).join('');
+  }
+}
+
 /** What has arrived of one answer. */
 export interface IChoice {
   index: number;
   text: string;
   reasoning: string;
   tools: ITool[];
+  /** How `text` and `reasoning` grew. */
+  grown: { text: Growth; reasoning: Growth };
 }
 
 /** A time in which text arrived without a pause that could be drawn: ms since the request. */
@@ -36,6 +63,7 @@ export interface StreamState {
   text: string;
   reasoning: string;
   tools: ITool[];
+  grown: IChoice['grown'];
   /** The further answers, in order. */
   choices: IChoice[];
   /** When text arrived. All but the last are final until `grain` changes. */
@@ -50,6 +78,8 @@ export interface StreamState {
   /** How the answer is drawn, as the cell asked for it. */
   format: string;
   streamId: string;
+  /** What the run is a replay of, as its transcript will say it; null when it is none. */
+  replayed: unknown;
   ttft: number | null;
   elapsed: number | null;
   chunks: number;
@@ -85,6 +115,7 @@ export function initial(): StreamState {
     text: '',
     reasoning: '',
     tools: [],
+    grown: growing(),
     choices: [],
     spans: [],
     grain: GRAIN_MS,
@@ -94,6 +125,7 @@ export function initial(): StreamState {
     model: '',
     format: '',
     streamId: '',
+    replayed: null,
     ttft: null,
     elapsed: null,
     chunks: 0,
@@ -186,6 +218,7 @@ export function restore(state: StreamState, from: Message, now: number): void {
   if (seq >= state.seq) {
     state.text = textOf(from.text);
     state.reasoning = textOf(from.reasoning);
+    state.grown = growing(state.text, state.reasoning);
     state.tools = toolsOf(from.tool_calls);
     state.choices = choicesOf(from.choices);
     const spans = spansOf(from.spans);
@@ -203,6 +236,7 @@ export function restore(state: StreamState, from: Message, now: number): void {
   state.model = textOf(meta.model) || state.model;
   state.format = textOf(meta.format) || state.format;
   state.streamId = textOf(meta.stream_id) || state.streamId;
+  state.replayed = meta.replayed ?? state.replayed;
   const waited = numberOf(meta.waited);
   if (waited !== null && state.since === null) {
     state.since = now - waited;
@@ -224,7 +258,13 @@ function choiceOf(state: StreamState, index: number): IChoice | null {
   if (state.choices.length >= MOST_CHOICES) {
     return null;
   }
-  const made: IChoice = { index, text: '', reasoning: '', tools: [] };
+  const made: IChoice = {
+    index,
+    text: '',
+    reasoning: '',
+    tools: [],
+    grown: growing()
+  };
   state.choices.splice(at < 0 ? state.choices.length : at, 0, made);
   return made;
 }
@@ -236,8 +276,10 @@ function append(state: StreamState, message: Message): void {
   const channel = textOf(message.channel);
   if (target && channel === 'reasoning') {
     target.reasoning += text;
+    target.grown.reasoning.add(text);
   } else if (target && (channel === 'text' || channel === 'refusal')) {
     target.text += text;
+    target.grown.text.add(text);
   } else if (target && channel === 'tool') {
     const call = numberOf(message.call) ?? -1;
     if (call === target.tools.length && call < MOST_CALLS) {
@@ -317,12 +359,21 @@ function toolsOf(calls: unknown): ITool[] {
 function choicesOf(choices: unknown): IChoice[] {
   return (Array.isArray(choices) ? (choices as Message[]) : [])
     .slice(0, MOST_CHOICES)
-    .map(choice => ({
-      index: numberOf(choice?.index) ?? 0,
-      text: textOf(choice?.text),
-      reasoning: textOf(choice?.reasoning),
-      tools: toolsOf(choice?.tool_calls)
-    }));
+    .map(choice => {
+      const text = textOf(choice?.text);
+      const reasoning = textOf(choice?.reasoning);
+      return {
+        index: numberOf(choice?.index) ?? 0,
+        text,
+        reasoning,
+        tools: toolsOf(choice?.tool_calls),
+        grown: growing(text, reasoning)
+      };
+    });
+}
+
+function growing(text: string = '', reasoning: string = ''): IChoice['grown'] {
+  return { text: new Growth(text), reasoning: new Growth(reasoning) };
 }
 
 function figures(state: StreamState, from: Message, now: number): void {

@@ -1,6 +1,7 @@
 // @vitest-environment jsdom
 import { describe, expect, it } from 'vitest';
 
+import { Growth } from '../state';
 import { Answer, split } from './answer';
 
 const BLOCK = 2000;
@@ -308,4 +309,23 @@ describe('the box', () => {
   it('can be scrolled with the keyboard', () => {
     expect(new Answer('text').node.tabIndex).toBe(0);
   });
+});
+
+it('takes what is new from the growth of a text, and all of it when it is another', () => {
+  const answer = new Answer('text');
+  const growth = new Growth('one ');
+  answer.update('one ', false, growth);
+  growth.add('two ');
+  growth.add('three');
+  answer.update('one two three', false, growth);
+  expect(answer.node.textContent).toBe('one two three');
+  answer.update('one two three', false, growth);
+  const other = new Growth('one two three and');
+  answer.update('one two three and', false, other);
+  expect(answer.node.textContent).toBe('one two three and');
+  answer.update('quite another', false, new Growth('quite another'));
+  expect(answer.node.textContent).toBe('quite another');
+  // a growth that is not that of the text is of no use
+  answer.update('quite another end', true, growth);
+  expect(answer.node.textContent).toBe('quite another end');
 });

@@ -3,6 +3,7 @@
  * frame costs the same at a hundred tokens and at a hundred thousand. The box follows its tail only while the reader is
  * at the bottom.
  */
+import type { Growth } from '../state';
 import { element } from './elements';
 import { MarkdownBody } from './markdown/body';
 import { CodeBody } from './markdown/codebody';
@@ -27,6 +28,9 @@ export function formatOf(name: unknown): Format {
 export class Answer {
   readonly node = element('div', 'ts-Answer');
   private last = '';
+  /** How what is shown grew, and how many pieces of that are shown. */
+  private growth: Growth | null = null;
+  private taken = 0;
   private over = false;
   private looked: boolean | null = null;
   private body: IBody;
@@ -60,21 +64,32 @@ export class Answer {
 
   /**
    * Shows `text`, which normally begins with what is shown already; if it does not, it is drawn anew. `done` says that
-   * nothing will follow, so that what was held back because it could still become something else is shown.
+   * nothing will follow, so that what was held back because it could still become something else is shown. With its
+   * `growth`, only what is new of the text is looked at.
    */
-  update(text: string, done: boolean = false): void {
-    if (text === this.last && (this.over || !done)) {
+  update(text: string, done: boolean = false, growth?: Growth): void {
+    const known = growth?.length === text.length ? growth : null;
+    const goesOn = known !== null && known === this.growth;
+    const isSame = goesOn
+      ? known.pieces.length === this.taken
+      : text === this.last;
+    if (isSame && (this.over || !done)) {
       this.looked = null;
-      return;
+    } else {
+      this.keepingPlace(() => {
+        if (!goesOn && !text.startsWith(this.last)) {
+          this.clear();
+        }
+        const more = goesOn
+          ? known.since(this.taken)
+          : text.slice(this.last.length);
+        this.body.append(more, done);
+        this.last = text;
+        this.over = done;
+      });
     }
-    this.keepingPlace(() => {
-      if (!text.startsWith(this.last)) {
-        this.clear();
-      }
-      this.body.append(text.slice(this.last.length), done);
-      this.last = text;
-      this.over = done;
-    });
+    this.growth = known;
+    this.taken = known?.pieces.length ?? 0;
   }
 
   /**
@@ -109,6 +124,7 @@ export class Answer {
     this.body.dispose();
     this.node.replaceChildren();
     this.last = '';
+    this.growth = null;
     this.over = false;
     this.body = this.begin();
   }

@@ -1,7 +1,7 @@
 /** One answer: the reasoning folded above it with its own clock, the text, the tool calls. */
 import { settings } from '../settings';
 import { duration } from '../format';
-import type { ITool } from '../state';
+import type { IChoice, ITool } from '../state';
 import type { Answer } from './answer';
 import { element, setText } from './elements';
 import { Tools } from './tools';
@@ -11,6 +11,7 @@ export interface IShown {
   text: string;
   reasoning: string;
   tools: readonly Partial<ITool>[];
+  grown?: IChoice['grown'];
 }
 
 /** Draws one answer. Its parts are the caller's to place. */
@@ -41,8 +42,9 @@ export class ChoiceView {
 
   /** Shows what there is of it; nothing follows when it is `done`. An answer without text takes no room when there is something else to read. */
   update(shown: IShown, done: boolean): void {
-    this.answer.update(shown.text, done);
-    this.thoughts.update(shown.reasoning, done || !!shown.text);
+    const { text, reasoning, grown } = shown;
+    this.answer.update(text, done, grown?.text);
+    this.thoughts.update(reasoning, done || !!text, grown?.reasoning);
     this.reasoning.hidden = !shown.reasoning;
     this.tools.update(shown.tools);
     this.answer.node.hidden = !shown.text && (done || shown.tools.length > 0);

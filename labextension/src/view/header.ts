@@ -7,7 +7,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { duration, rate, running } from '../format';
 import { StreamState, isOver } from '../state';
 import { element, setText } from './elements';
-import type { ISettled } from './settled';
+import { type ISettled, readReplayed } from './settled';
 import type { ITimeline } from './timeline-data';
 
 const SYMBOLS: Record<string, string> = {
@@ -32,6 +32,8 @@ export class Header {
   private symbol = element('span', 'ts-Symbol');
   private words = element('span', 'ts-Words');
   private figures = element('span', 'ts-Figures');
+  /** What a replay is one of. */
+  private origin = element('div', 'ts-Origin');
   private progress = element('progress', 'ts-Progress');
   private button = element('button', 'ts-Stop');
   private again = element('button', 'ts-Again');
@@ -70,7 +72,8 @@ export class Header {
     this.again.title = this.say('Play it again, as it came');
     this.again.addEventListener('click', () => replay(this.again));
     this.again.hidden = true;
-    this.node.append(line, this.button, this.again);
+    this.origin.hidden = true;
+    this.node.append(line, this.button, this.again, this.origin);
     this.announcer.setAttribute('role', 'status');
     this.announcer.setAttribute('aria-live', 'polite');
   }
@@ -81,6 +84,7 @@ export class Header {
     this.again.hidden = true;
     this.node.dataset.state = state.status;
     setText(this.model, state.model);
+    this.replayOf(state.replayed);
     setText(this.symbol, SYMBOLS[state.status] ?? '●');
     const passed = state.since === null ? 0 : now - state.since;
     const waited = isOver(state) ? (state.elapsed ?? passed) : passed;
@@ -99,6 +103,7 @@ export class Header {
     this.button.hidden = this.again.hidden = true;
     this.node.dataset.state = 'lost';
     setText(this.model, model);
+    this.replayOf(null);
     setText(this.symbol, SYMBOLS.lost);
     setText(this.words, this.say('not connected: this is what was saved'));
     this.draw([]);
@@ -114,6 +119,7 @@ export class Header {
     const outcome = transcript.outcome ?? 'unknown';
     this.node.dataset.state = outcome;
     setText(this.model, transcript.model ?? '');
+    this.replayOf(transcript.about.replayed);
     setText(this.symbol, SYMBOLS[outcome] ?? '·');
     setText(this.words, this.settledWords(transcript));
     this.draw(this.settledFigures(transcript));
@@ -150,6 +156,22 @@ export class Header {
       }
     );
     this.draw(figures);
+  }
+
+  /** Whether this is a replay, of what and how. */
+  private replayOf(said: unknown): void {
+    const replayed = readReplayed(said);
+    this.origin.hidden = !replayed;
+    if (replayed) {
+      const { of, as, speed, note } = replayed;
+      const parts = [
+        `${this.say('replay of')} ${of}`,
+        as && `${this.say('as')} ${as}`,
+        speed === 'instant' ? this.say('at once') : speed && `${speed}×`,
+        note
+      ];
+      setText(this.origin, parts.filter(Boolean).join(' · '));
+    }
   }
 
   private liveWords(state: StreamState, waited: number, now: number): string {

@@ -6,7 +6,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 
 import { duration, rate } from '../format';
 import { element, setText } from './elements';
-import type { ISettled } from './settled';
+import { type ISettled, notesOf } from './settled';
 import { levels } from './tint';
 import type { ITimeline } from './timeline-data';
 
@@ -169,6 +169,7 @@ export class Panel {
   private tint = element('input', 'ts-TintToggle');
   private tintLine = element('div', 'ts-TintLine');
   private legend = element('span', 'ts-Legend');
+  private notes = element('div', 'ts-Notes');
   private groups = element('div', 'ts-Groups');
   private transcript: ISettled | null = null;
   private filled = false;
@@ -183,7 +184,7 @@ export class Panel {
     label.append(this.tint, this.say('Tint the text by the gap before it'));
     this.legend.hidden = this.readout.hidden = true;
     this.tintLine.append(label, this.legend, this.readout);
-    this.node.append(this.summary, this.tintLine, this.groups);
+    this.node.append(this.summary, this.tintLine, this.notes, this.groups);
     this.node.hidden = true;
     this.node.addEventListener('toggle', () => this.fill());
     this.tint.addEventListener('change', () => this.show(this.tint.checked));
@@ -197,6 +198,10 @@ export class Panel {
     this.tintLine.hidden = !timeline || timeline.at.length < 2;
     if (!same) {
       this.filled = false;
+      const notes = notesOf(transcript).length;
+      const count = `${notes} ${notes === 1 ? this.say('note') : this.say('notes')}`;
+      const title = this.say('Timing');
+      setText(this.summary, notes ? `${title} · ${count}` : title);
       this.drawLegend(timeline);
       this.fill();
     }
@@ -235,6 +240,11 @@ export class Panel {
     }
     this.filled = true;
     const { about } = this.transcript;
+    this.notes.replaceChildren(
+      ...notesOf(this.transcript).map(note =>
+        element('div', 'ts-Note', `${this.say('Noted:')} ${note}`)
+      )
+    );
     const timing = about.timing ?? {};
     const served = Object.entries(timing.server ?? {}).map(([name]): Row => [
       name,

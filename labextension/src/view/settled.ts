@@ -44,11 +44,54 @@ export interface ISettled extends ISettledChoice {
     timing?: Record<string, unknown>;
     usage?: Record<string, unknown>;
     diagnostics?: string[];
+    /** Of a replay: what `readReplayed` reads. */
+    replayed?: unknown;
     timeline?: unknown;
     logprobs?: ILogprob[][];
     /** Of a run that kept its wire: what wire-data.ts reads. */
     wire?: unknown;
   };
+}
+
+/** What a replay plays, and how. */
+export interface IReplayed {
+  of: string;
+  /** Another delivery than it came in, as `buffered`. */
+  as: string;
+  /** Times as fast; null for as fast as it came. */
+  speed: number | 'instant' | null;
+  note: string;
+}
+
+/** What a transcript says of the one it is a replay of; null when it is none. */
+export function readReplayed(replayed: unknown): IReplayed | null {
+  const said = (replayed ?? {}) as Record<string, unknown>;
+  const text = (value: unknown): string =>
+    typeof value === 'string' ? value.slice(0, 200) : '';
+  const { speed } = said;
+  const isSpeed =
+    speed === 'instant' ||
+    (typeof speed === 'number' && speed > 0 && speed !== 1);
+  return text(said.of)
+    ? {
+        of: text(said.of),
+        as: text(said.as),
+        speed: isSpeed ? speed : null,
+        note: text(said.note)
+      }
+    : null;
+}
+
+const MOST_NOTES = 40;
+const LONGEST_NOTE = 1000;
+
+/** The notes about a stream, a line each. */
+export function notesOf(transcript: ISettled): string[] {
+  const { diagnostics } = transcript.about as { diagnostics?: unknown };
+  return (Array.isArray(diagnostics) ? (diagnostics as unknown[]) : [])
+    .filter((note): note is string => typeof note === 'string' && !!note.trim())
+    .slice(0, MOST_NOTES)
+    .map(note => note.slice(0, LONGEST_NOTE));
 }
 
 /** The answers of a transcript: the one, or all of them. */

@@ -7,6 +7,8 @@ import { StreamView } from './stream';
 
 const MARKUP = '<img src=x onerror="window.hit = 1">';
 const FRAME_MS = 20;
+/** The figures follow the text within this. */
+const CLOCK_MS = 100;
 
 let view: StreamView;
 let stop: ReturnType<typeof vi.fn<() => void>>;
@@ -149,8 +151,10 @@ describe('a live view', () => {
       '0.0 s elapsed'
     ]);
     draw(streaming({ ttft: 100, elapsed: 105, chunks: 2, since }));
+    vi.advanceTimersByTime(CLOCK_MS);
     expect(figures().join()).not.toContain('chunks/s');
     draw(streaming({ ttft: 100, elapsed: 1100, chunks: 21, since }));
+    vi.advanceTimersByTime(CLOCK_MS);
     expect(figures()).toContain('20 chunks/s');
   });
 
@@ -196,6 +200,7 @@ describe('Stop', () => {
     press();
     draw(streaming({ text: 'Hello, late' }));
     expect(seen()).toContain('Hello, late');
+    vi.advanceTimersByTime(CLOCK_MS);
     expect(seen()).toContain('stopping…');
     expect(announcer().textContent).toBe('stopping…');
   });
@@ -280,6 +285,25 @@ describe('a settled view', () => {
     expect(visible('.ts-Problem')[0].textContent).toBe(about.diagnostics[0]);
     view.settle(transcript({ about }));
     expect(visible('.ts-Problem')).toEqual([]);
+  });
+
+  it.each([
+    [{ of: '01H', speed: 1 }, 'replay of 01H'],
+    [
+      { of: '01H', speed: 'instant', as: 'buffered' },
+      'replay of 01H · as buffered · at once'
+    ],
+    [{ of: MARKUP, speed: 0.5, note: 'x' }, `replay of ${MARKUP} · 0.5× · x`]
+  ])('says what it is a replay of, live and settled: %j', (replayed, words) => {
+    draw(streaming({ replayed }));
+    expect(visible('.ts-Origin').map(node => node.textContent)).toEqual([
+      words
+    ]);
+    view.settle(transcript({ about: { replayed } }));
+    expect(visible('.ts-Origin')[0].textContent).toBe(words);
+    expect(all('img')).toEqual([]);
+    view.settle(transcript({ about: { replayed: 'yes' } }));
+    expect(visible('.ts-Origin')).toEqual([]);
   });
 
   it.each([

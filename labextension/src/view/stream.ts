@@ -15,6 +15,8 @@ import { Tinted } from './tint';
 import { WirePanel } from './wire';
 
 const TICK_MS = 100;
+/** The clock and the timeline move on at most so often while text comes: no eye needs more, and the text is drawn at once. */
+const CLOCKS_MS = 50;
 
 /** Draws a stream while it lives and the transcript it leaves. */
 export class StreamView {
@@ -22,6 +24,8 @@ export class StreamView {
   readonly timeline: Timeline;
   /** Called after a live state was drawn, or the clock moved on. */
   drawn: (() => void) | null = null;
+  /** Called in the frame that drew a live state: its `seq`, and how many ms it took. */
+  drew: ((seq: number, work: number) => void) | null = null;
   private header: Header;
   private replay: Replay;
   private panel: Panel;
@@ -40,6 +44,8 @@ export class StreamView {
   private format: Format = 'markdown';
   private frame: number | null = null;
   private ticking: number | null = null;
+  private clocked = -Infinity;
+  private clockedAs = '';
 
   /** `inColumns`: replayed together with others, by whoever holds this view. */
   constructor(
@@ -170,12 +176,16 @@ export class StreamView {
     if (!state) {
       return;
     }
+    const began = performance.now();
     // what is written last makes the page lay itself out, once for all of it
     this.answers.forEach(answer => answer.look());
     this.name(state.model);
     this.node.dataset.state = state.status;
     const over = isOver(state) || state.status === 'lost';
-    this.clocks(state);
+    const isNews = state.status !== this.clockedAs;
+    if (over || isNews || performance.now() - this.clocked >= CLOCKS_MS) {
+      this.clocks(state);
+    }
     this.drawAs(state.format);
     this.ensure(1 + state.choices.length);
     [{ ...state, index: 0 }, ...state.choices].forEach((choice, i) => {
@@ -186,10 +196,13 @@ export class StreamView {
     if (over) {
       this.rest();
     }
+    this.drew?.(state.seq, performance.now() - began);
   }
 
   private clocks(state: StreamState): void {
     const now = performance.now();
+    this.clocked = now;
+    this.clockedAs = state.status;
     this.header.live(state, now);
     this.timeline.live(state, now);
     this.room.hidden = this.timeline.node.hidden;

@@ -10,6 +10,8 @@ import { step } from './timeline';
 import { likelihood } from './tint';
 import { laidOut } from './tools';
 
+/** The timeline follows the text within this. */
+const CLOCK_MS = 100;
 const FRAME_MS = 20;
 let node: HTMLElement;
 let disposals: (() => void)[];
@@ -171,6 +173,7 @@ describe('the live timeline', () => {
       view.update(state);
       vi.advanceTimersByTime(FRAME_MS);
     }
+    vi.advanceTimersByTime(CLOCK_MS);
     const paths = all('.ts-Arrived');
     expect(marks().match(/M/g)).toHaveLength(200);
     const sealed = paths.filter(path => path.parentElement?.tagName === 'g');
@@ -178,7 +181,7 @@ describe('the live timeline', () => {
     const writes = vi.spyOn(sealed[0], 'setAttribute');
     append(state, 201, [4100], 4100);
     view.update(state);
-    vi.advanceTimersByTime(FRAME_MS);
+    vi.advanceTimersByTime(CLOCK_MS);
     expect(writes).not.toHaveBeenCalled();
     expect(marks().match(/M/g)).toHaveLength(201);
   });
@@ -240,6 +243,34 @@ describe('the panel', () => {
     expect(value('stalls')).toBe('1');
     expect(value('ttfa_ms')).toBe('—unknown');
     expect(value('e2e_ms')).toBe('—unknown');
+  });
+
+  it('holds the notes about a whole answer, as text, and says that there are some', () => {
+    const hostile = [null, 7, ' ', ...Array<string>(90).fill('again')];
+    const view = shown(new StreamView(null, () => undefined));
+    const given = transcript();
+    const noted = (diagnostics: unknown): string[] => {
+      view.settle({
+        ...given,
+        about: { ...given.about, diagnostics: diagnostics as string[] }
+      });
+      const panel = one('.ts-Panel') as HTMLDetailsElement;
+      panel.open = true;
+      panel.dispatchEvent(new Event('toggle'));
+      return visible('.ts-Note').map(note => note.textContent ?? '');
+    };
+    const summary = (): string => one('.ts-Panel > summary').textContent ?? '';
+    const markup = '<img src=x onerror=alert(1)>';
+    expect(noted(['no usage was sent', markup])).toEqual([
+      'Noted: no usage was sent',
+      `Noted: ${markup}`
+    ]);
+    expect(all('img')).toEqual([]);
+    expect(visible('.ts-Problem')).toEqual([]);
+    expect(summary()).toBe('Timing · 2 notes');
+    expect(noted(hostile)).toHaveLength(40);
+    expect(noted('no list')).toEqual([]);
+    expect(summary()).toBe('Timing');
   });
 
   it.each([

@@ -89,7 +89,7 @@ export class MarkdownBody implements IBody {
       }
       case 'rows':
         if (this.open?.kind === 'table') {
-          let rows = this.rows(piece.text);
+          let [rows] = this.rows(piece.text);
           while (rows.length) {
             this.room(this.open);
             const { body, count } = this.open;
@@ -274,11 +274,12 @@ export class MarkdownBody implements IBody {
     }
     const text = done ? tail.text : withoutHint(tail.text);
     if (this.open?.kind === 'table') {
-      const rows = this.rows(text, true);
+      const [rows, rest] = this.rows(text, true);
       if (rows.length) {
         this.room(this.open);
       }
       patch(this.open.body, rows, this.open.count);
+      patch(this.into(), rest, this.fixed);
       return;
     }
     const drawn = this.parsed(text, true);
@@ -314,17 +315,17 @@ export class MarkdownBody implements IBody {
     return draw(tokens, isTail ? { ...this.spend } : this.spend);
   }
 
-  /** Rows of the open table, up to where it would end. */
-  private rows(text: string, isTail = false): Drawn[] {
+  /** Rows of the open table, and what is behind its end. */
+  private rows(text: string, isTail = false): [Drawn[], Drawn[]] {
     if (!text.trim()) {
-      return [];
+      return [[], []];
     }
-    const [table] = this.parsed(
+    const [table, ...rest] = this.parsed(
       this.splitter.tableHead + text,
       isTail
     ) as IElement[];
     const body = (table?.children?.[0] as IElement | undefined)?.children?.[1];
-    return (body as IElement | undefined)?.children ?? [];
+    return [(body as IElement | undefined)?.children ?? [], rest];
   }
 }
 

@@ -4,7 +4,7 @@ import type { Drawn, IElement, Tag } from './dom';
 import { chipPart } from './image';
 import { address, saysWhere } from './links';
 import { mathPart } from './math';
-import type { Token } from './parser';
+import { type Token, airOf } from './parser';
 
 /** How much of what costs a page is drawn in one answer; what is beyond stays text. */
 export interface IBudget {
@@ -24,14 +24,21 @@ const INLINE: Record<string, Tag> = { em: 'em', strong: 'strong', s: 'del' };
 export function draw(tokens: readonly Token[], spend: IBudget): Drawn[] {
   const root: IElement = { tag: 'div', children: [] };
   const stack: IElement[] = [root];
+  const endBlank = new Set<IElement>(); // lists with an item that ends in a blank line
   for (const token of tokens) {
     const top = stack[stack.length - 1];
     if (token.nesting === 1) {
       const element = opened(token);
       top.children!.push(element);
       stack.push(inner(element));
-      if (element.tag === 'p' && top.tag === 'li' && !token.hidden) {
-        stack[stack.length - 3].className = 'ts-loose';
+      if (element.tag === 'li') {
+        const { isTight, endsBlank } = airOf(token);
+        if (!isTight || endBlank.has(top)) {
+          top.className = 'ts-loose';
+        }
+        if (endsBlank) {
+          endBlank.add(top);
+        }
       }
     } else if (token.nesting === -1) {
       stack.pop();

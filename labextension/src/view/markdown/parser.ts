@@ -32,6 +32,14 @@ export function createParser(): Parser {
   parser.validateLink = url => address(url) !== null;
   parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
   parser.linkify.add('ftp:', null).add('//', null);
+  const [table] = parser.block.ruler.getRules('');
+  parser.block.ruler.at(
+    'table',
+    (state, start, end, silent) =>
+      !beginsOther(state, start) && table(state, start, end, silent),
+    { alt: ['paragraph', 'reference'] }
+  );
+  noteAir(parser);
   parser.block.ruler.before('table', 'too_deep', tooDeep, { alt: [] });
   parser.block.ruler.before('fence', 'math_block', mathBlock, {
     alt: INTERRUPTS
@@ -55,6 +63,44 @@ export function define(env: Env, later: Env): void {
   for (const [name, reference] of Object.entries(later.references)) {
     env.references[name] ??= reference;
   }
+}
+
+/** What the token of a list's item says of it: whether no blank line is between its blocks, and whether its last line is one. */
+export interface IAir {
+  isTight: boolean;
+  endsBlank: boolean;
+}
+
+/** The air in an item. Only one that is empty, with a blank line behind it, has none noted. */
+export function airOf(token: Token): IAir {
+  return (token.meta as IAir | null) ?? { isTight: true, endsBlank: true };
+}
+
+/** markdown-it marks the paragraphs of a tight list; where there is none, nothing would tell how the list is. */
+function noteAir(parser: Parser): void {
+  const { block } = parser;
+  const tokenize = block.tokenize.bind(block);
+  block.tokenize = (state, start, end) => {
+    const item =
+      state.parentType === 'list'
+        ? state.tokens[state.tokens.length - 1]
+        : undefined;
+    tokenize(state, start, end);
+    if (item) {
+      item.meta = {
+        isTight: state.tight,
+        endsBlank: state.line - start > 1 && state.isEmpty(state.line - 1)
+      } satisfies IAir;
+    }
+  };
+}
+
+/** What begins with one of these is no head of a table, as GitHub has it; markdown-it alone looks for a table first. */
+const OTHERS =
+  /^(>|#{1,6}(?:[ \t]|$)|`{3,}[^`]*$|~{3,}|(?:[-+*]|\d{1,9}[.)])(?:[ \t]|$))/;
+
+function beginsOther(state: StateBlock, line: number): boolean {
+  return OTHERS.test(lineOf(state, line));
 }
 
 function tooDeep(
