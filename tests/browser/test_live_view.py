@@ -69,7 +69,7 @@ def test_stop_is_reached_with_the_keyboard_and_keeps_its_place(page: Page, noteb
     assert page.page.evaluate("() => document.activeElement.className") == "ts-Stop"
     count = len(server.exchanges)
     page.page.keyboard.press("Enter")
-    page.wait_state(1, "stopped", timeout=3000)
+    page.wait_state(1, "stopped", timeout=5000)
     assert server.exchanges[count - 1].closed.wait(2)
     page.run_done(5)
 

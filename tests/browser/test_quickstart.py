@@ -46,7 +46,7 @@ def test_the_quickstart_streams_stops_and_is_there_again_when_reopened(lab: Lab,
     grown = watch(page, story, steps=5)
     assert len(grown) >= 5
     page.stream(story).get_by_role("button", name="Stop").click()
-    page.wait_state(story, "stopped", timeout=2000)
+    page.wait_state(story, "stopped", timeout=5000)
     page.wait_done(story)
     partial = page.text(story)
     # how far it came before the press is the machine's matter: every length seen was text that stayed

@@ -88,12 +88,22 @@ function spread(runs: readonly number[] | null): number[] | null {
   return flags;
 }
 
+interface IStallRule {
+  threshold: number;
+  median: number;
+}
+
+/** To sort the gaps of a long run takes its time, and several parts of the view ask for the rule. */
+const rules = new WeakMap<Float64Array, IStallRule>();
+
 /** How long a gap must be to count as a stall, in ms, and the median gap; null with fewer than two pieces. */
-export function stallRule(
-  at: Float64Array
-): { threshold: number; median: number } | null {
+export function stallRule(at: Float64Array): IStallRule | null {
   if (at.length < 2) {
     return null;
+  }
+  const known = rules.get(at);
+  if (known) {
+    return known;
   }
   const gaps = new Float64Array(at.length - 1);
   for (let i = 1; i < at.length; i++) {
@@ -102,10 +112,12 @@ export function stallRule(
   gaps.sort();
   const middle = (gaps.length - 1) / 2;
   const median = (gaps[Math.floor(middle)] + gaps[Math.ceil(middle)]) / 2;
-  return {
+  const rule = {
     threshold: Math.max(STALL_FLOOR_MS, STALL_FACTOR * median),
     median
   };
+  rules.set(at, rule);
+  return rule;
 }
 
 /** The stalls of a run. */
