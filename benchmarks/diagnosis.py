@@ -21,7 +21,7 @@ from time import monotonic
 from peers import print_table
 from traces import PATHS, PacedServer, Page, Trace, clinging, draw
 
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.timing.detectors import DETECTORS
 from tokenstream_magic.timing.diagnosis import Diagnosis, diagnose
@@ -50,7 +50,7 @@ class Played:
 def play(name: str, trace: Trace, server: PacedServer) -> Played:
     """Asks for a trace, as a cell would, and diagnoses the answer."""
     base_url = f"http://127.0.0.1:{server.port}{PATHS[trace.protocol]}"
-    prepared = api.ask("Hi", name, base_url=base_url, protocol=trace.protocol, no_log=True, **trace.ask)
+    prepared = asking.ask("Hi", name, base_url=base_url, protocol=trace.protocol, no_log=True, **trace.ask)
     plan = prepared.plan
     if trace.lasting:
         plan = replace(plan, endpoint=replace(plan.endpoint, resumable=True))

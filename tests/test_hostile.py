@@ -14,7 +14,7 @@ from jupyter_client.session import Session
 from transport_support import tls_front
 
 import tokenstream_magic as ts
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.display.bundle import settled
 from tokenstream_magic.display.inert import for_markdown, for_terminal
 from tokenstream_magic.mock.script import Script, words
@@ -58,8 +58,8 @@ def test_a_stream_over_tls_is_stamped_and_stopped_like_any_other(mock: MockServe
 
 @pytest.mark.parametrize("tick", range(12))
 def test_a_stop_at_any_tick_of_the_connecting_ends_the_run(mock: MockServer, tick: int) -> None:
-    plan, asked = api.prepare("Hi", "endless", base_url=mock.base_url)
-    run = api.Run(plan, api.describe(plan, asked))
+    plan, asked = asking.prepare("Hi", "endless", base_url=mock.base_url)
+    run = api.Run(plan, asking.describe(plan, asked))
 
     async def stop_after() -> None:
         for _ in range(tick):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenstream_magic import api
+from tokenstream_magic import asking
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.wire.protocols import PROTOCOLS
 
@@ -21,7 +21,7 @@ LOST = {("openai-responses", "seed"), ("openai-responses", "stop"), ("anthropic"
 
 
 def sent(protocol: str, **fields):
-    plan, _ = api.prepare("Hi", "m", base_url="http://127.0.0.1:9/v1", protocol=protocol, **fields)
+    plan, _ = asking.prepare("Hi", "m", base_url="http://127.0.0.1:9/v1", protocol=protocol, **fields)
     return plan.call().body
 
 

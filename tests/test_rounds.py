@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import tokenstream_magic as ts
-from tokenstream_magic import api, conversations, rounds, tools, transcripts
+from tokenstream_magic import api, asking, conversations, rounds, tools, transcripts
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.mock.script import Script, Tool
 from tokenstream_magic.record import Choice, Transcript
@@ -94,7 +94,7 @@ def test_an_answer_cut_short_runs_nothing(mock, script):
 
 def test_a_stop_ends_the_rounds(mock):
     mock.scripts["slow-call"] = Script(tools=ADD.tools, finish="tool_calls", ending="stall")
-    prepared = api.ask("1+2?", "slow-call", **where(mock), tool=add, run_tools=True)
+    prepared = asking.ask("1+2?", "slow-call", **where(mock), tool=add, run_tools=True)
 
     class Stopping(api.views.Quiet):
         def content(self, run, channel, text, choice):
@@ -178,7 +178,7 @@ def test_a_run_or_its_conversation_is_found_by_the_start_of_its_id(mock):
     assert second.parent_id == first.id and third.parent_id == second.id
     assert third.conversation_id == first.id
     with pytest.raises(BadRequest, match="no conversation"):
-        api.ask("x", "hello", cid="01" + "Z" * 24, **where(mock))
+        asking.ask("x", "hello", cid="01" + "Z" * 24, **where(mock))
 
 
 def test_a_stopped_answer_is_history_as_far_as_it_came_and_a_failed_one_is_left_out(mock):
@@ -198,9 +198,9 @@ def test_nothing_to_continue_is_said(mock):
         api.stream("x", "hello", continue_=True, **where(mock))
     for wrong, said in {"continue_": "two conversations"}.items():
         with pytest.raises(BadRequest, match=said):
-            api.ask("x", "hello", cid="a", **{wrong: True}, **where(mock))
+            asking.ask("x", "hello", cid="a", **{wrong: True}, **where(mock))
     with pytest.raises(BadRequest, match="no name"):
-        api.ask("x", "hello", cid="../etc", **where(mock))
+        asking.ask("x", "hello", cid="../etc", **where(mock))
 
 
 def test_calls_that_were_not_run_are_answered_so_and_their_tools_shown_again(adding):
@@ -262,7 +262,7 @@ def test_an_answer_that_is_not_as_asked_is_noted_and_stays_complete(mock, text, 
 )
 def test_flags_that_contradict_are_refused_in_one_line(flags, said):
     with pytest.raises(BadRequest, match=said):
-        api.ask("x", "m", **{"base_url": "http://127.0.0.1:9/v1", **flags})
+        asking.ask("x", "m", **{"base_url": "http://127.0.0.1:9/v1", **flags})
 
 
 def test_tools_run_off_the_thread_that_streams():

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import tokenstream_magic as ts
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.mock.script import Script, words
 from tokenstream_magic.mock.server import MockServer
 
@@ -91,8 +91,8 @@ def test_a_stop_before_anything_arrived(mock: MockServer) -> None:
 
 
 def test_a_stop_before_the_run_has_begun_sends_nothing(mock: MockServer) -> None:
-    plan, asked = api.prepare("Hi", "hello", base_url=mock.base_url)
-    run = api.Run(plan, api.describe(plan, asked))
+    plan, asked = asking.prepare("Hi", "hello", base_url=mock.base_url)
+    run = api.Run(plan, asking.describe(plan, asked))
     run.stop("api")
     run.start()
     assert run.wait().outcome == "stopped"

@@ -187,7 +187,7 @@ def _key(words: Sequence[str]) -> int:
 
 
 def _stream(words: Sequence[str]) -> int:
-    from tokenstream_magic import api, prompt as prompts
+    from tokenstream_magic import asking, prompt as prompts
     from tokenstream_magic.flags import is_replay, parse_words, stream_parser
 
     flags, keywords = parse_words(words, "tokenstream stream")
@@ -198,7 +198,7 @@ def _stream(words: Sequence[str]) -> int:
     text = "" if replayed else sys.stdin.read()
     if not text.strip() and not replayed:
         raise BadRequest("There is no prompt on standard input.", "Example: echo 'Name three rivers.' | tokenstream stream local")
-    around = api.named_template(flags.template)
+    around = asking.named_template(flags.template)
     system = flags.system or around.get("system")
     asked: str | Prompt = ""
     if text.strip():
@@ -206,10 +206,10 @@ def _stream(words: Sequence[str]) -> int:
     if flags.dry_run:
         from tokenstream_magic.commands import dry_run
 
-        plan, _ = api.prepare(asked, flags.model or flags.model_name, **api.request_flags(keywords))
+        plan, _ = asking.prepare(asked, flags.model or flags.model_name, **asking.request_flags(keywords))
         print(dry_run(plan))
         return OK
-    return _watched(api.ask(asked, flags.model or flags.model_name, **keywords))
+    return _watched(asking.ask(asked, flags.model or flags.model_name, **keywords))
 
 
 def _watched(prepared: Prepared) -> int:

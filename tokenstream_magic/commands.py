@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenstream_magic import (
     api,
+    asking,
     attachments,
     catalog,
     conversations,
@@ -81,13 +82,13 @@ def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, 
             raise BadRequest("There is no prompt: write it below the %%stream line.", EXAMPLE)
         names = {**magics.shell.user_ns, **(local_ns or {})}
         if experiment_commands.is_wanted(flags, model):
-            bound = {**api.bound(keywords, names), "default_model": magics.model}
+            bound = {**asking.bound(keywords, names), "default_model": magics.model}
             experiment = experiment_commands.begin(flags, bound, cell, model, None if flags.raw else names)
             for name in filter(None, ("_stream", out)):
                 magics.shell.user_ns[name] = experiment.result
             go(experiment)
             return
-        around = api.named_template(flags.template)
+        around = asking.named_template(flags.template)
         given = keywords.pop("param")
         asked = Prompt([], "")  # what a replay without a body is asked
         if cell.strip() or flags.template is not None:
@@ -98,9 +99,9 @@ def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, 
                 around=around.get("prompt"),
                 params=given,
             )
-        keywords = {**api.bound(keywords, names), "default_model": magics.model}
+        keywords = {**asking.bound(keywords, names), "default_model": magics.model}
         if flags.dry_run:
-            plan, _ = api.prepare(asked, model, **api.request_flags(keywords))
+            plan, _ = asking.prepare(asked, model, **asking.request_flags(keywords))
             views.print_text(dry_run(plan))
             return
         go(_Asked(asked, model, keywords, out, extract, flags.bg))
@@ -112,7 +113,7 @@ def _blocking(magics: Any, asked: _Asked | Experiment) -> None:
     if isinstance(asked, Experiment):
         asked.blocking()
         return
-    prepared = api.ask(asked.prompt, asked.model, **asked.keywords)
+    prepared = asking.ask(asked.prompt, asked.model, **asked.keywords)
     if asked.background and views.front_end() == "live":
         _leave(magics, asked, prepared)
         return
@@ -125,7 +126,7 @@ async def _awaited(magics: Any, asked: _Asked | Experiment) -> None:
         await asked.awaited()
         return
     try:
-        prepared = api.ask(asked.prompt, asked.model, **asked.keywords)
+        prepared = asking.ask(asked.prompt, asked.model, **asked.keywords)
     except TokenstreamError as error:
         _refused(magics, error, asked.model or magics.model, asked.prompt.text, out=asked.out, extract=asked.extract)
         return
@@ -162,7 +163,7 @@ def _bind_extracted(magics: Any, out: str | None, transcript: Transcript) -> Non
 
 def _refused(magics: Any, error: TokenstreamError, model: str, text: str, *, out: str | None, extract: bool) -> None:
     """What cannot be done becomes a failed transcript that says why."""
-    transcript = api.refused(error, model, text)
+    transcript = asking.refused(error, model, text)
     magics.shell.user_ns["_stream"] = transcript
     if out:
         magics.shell.user_ns[out] = "" if extract else transcript

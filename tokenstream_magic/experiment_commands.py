@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tokenstream_magic import api, prompt as prompts
+from tokenstream_magic import asking, prompt as prompts
 from tokenstream_magic.display import views
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.experiments import compare, sweep
@@ -62,7 +62,7 @@ def begin(flags: Any, keywords: Mapping[str, Any], cell: str, model: str | None,
         if models is None or len(models) < 2:
             what = "--blind hides which model is which" if flags.blind else "-j is for several runs"
             raise BadRequest(f"{what}, and there is one.", "Example: %%stream local,ollama/llama3 --blind.")
-        around = api.named_template(flags.template)
+        around = asking.named_template(flags.template)
         system = flags.system or around.get("system")
         prompt = prompts.build(cell.rstrip("\n"), names, system, around=around.get("prompt"), params=ours.pop("param"))
         return Experiment(compare.begin(prompt, models, blind=flags.blind, max_concurrency=width, **ours))

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from dataclasses import dataclass
 from typing import Any
 
-from tokenstream_magic import api, conversations, rounds
+from tokenstream_magic import api, asking, conversations, rounds
 from tokenstream_magic.display import views
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
@@ -34,8 +34,8 @@ class _Asked:
     at once, and its run with it.
     """
 
-    def __init__(self, prompt: api.Ask, model: str | None, flags: dict[str, Any]) -> None:
-        self.prepared = api.ask(prompt, model, **flags)
+    def __init__(self, prompt: asking.Ask, model: str | None, flags: dict[str, Any]) -> None:
+        self.prepared = asking.ask(prompt, model, **flags)
         self.run: Run | None = None
 
     def begin(self, prepared: rounds.Prepared, sink: _Queue) -> Run:
@@ -146,7 +146,7 @@ async def _aarriving(asked: _Asked) -> AsyncGenerator[Piece, None]:
         more = await rounds.afollowing(prepared, run.transcript)
 
 
-def events(prompt: api.Ask, model: str | None = None, **flags: Any) -> Pieces:
+def events(prompt: asking.Ask, model: str | None = None, **flags: Any) -> Pieces:
     """The pieces of an answer as they arrive. Leaving the loop early stops the run.
 
     The flags are those of :func:`~tokenstream_magic.api.stream`. What is wrong with the request raises at once.
@@ -154,7 +154,7 @@ def events(prompt: api.Ask, model: str | None = None, **flags: Any) -> Pieces:
     return Pieces(_Asked(prompt, model, flags))
 
 
-def aevents(prompt: api.Ask, model: str | None = None, **flags: Any) -> AsyncPieces:
+def aevents(prompt: asking.Ask, model: str | None = None, **flags: Any) -> AsyncPieces:
     """:func:`events` for an async caller: ``async for piece in ts.aevents(...)``, or in an ``async with``."""
     return AsyncPieces(_Asked(prompt, model, flags))
 

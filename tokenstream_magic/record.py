@@ -185,8 +185,8 @@ class Transcript:
         """Sends it again, to another ``model`` or with other flags than before, and returns the new transcript. Raises BadRequest."""
         from importlib import import_module
 
-        api = import_module("tokenstream_magic.api")
-        answered: Transcript = api.answer(api.again(self, model, **flags))
+        api, asking = import_module("tokenstream_magic.api"), import_module("tokenstream_magic.asking")
+        answered: Transcript = api.answer(asking.again(self, model, **flags))
         return answered
 
     def export(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tokenstream_magic import api
+from tokenstream_magic import asking
 from tokenstream_magic.display import listing, views
 from tokenstream_magic.errors import BadRequest, one_line
 from tokenstream_magic.flags import OUTCOMES, Parser, add_manner, parse_words, stream_parser
@@ -145,7 +145,7 @@ def _replay(words: Sequence[str], prog: str) -> Prepared | None:
     if flags.help:
         views.print_text(parser.format_help())
         return None
-    return api.ask("", replay=flags.id, speed=flags.speed, as_=flags.as_)
+    return asking.ask("", replay=flags.id, speed=flags.speed, as_=flags.as_)
 
 
 def _rerun(words: Sequence[str], prog: str) -> Prepared | None:
@@ -160,7 +160,7 @@ def _rerun(words: Sequence[str], prog: str) -> Prepared | None:
     if wrong is not None:
         raise BadRequest(f"A rerun sends the same prompt, and {_OF_A_PROMPT[wrong]} would change it.", "Write a new cell.")
     keywords = {name: value for name, value in keywords.items() if name not in _OF_A_PROMPT}
-    return api.again(transcripts.get(words[0] if named else "last"), flags.model or flags.model_name, **keywords)
+    return asking.again(transcripts.get(words[0] if named else "last"), flags.model or flags.model_name, **keywords)
 
 
 def _diff(words: Sequence[str], prog: str) -> Any:

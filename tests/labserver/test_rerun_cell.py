@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tokenstream_magic import api
+from tokenstream_magic import asking
 from tokenstream_magic.flags import parse_stream
 from tokenstream_magic.labserver.cell import cell_of
 from tokenstream_magic.prompt import build
@@ -18,7 +18,7 @@ def asked_again(source: str, namespace: dict[str, Any]) -> tuple[Any, list[Any],
     line, _, body = source.removeprefix("%%stream ").partition("\n")
     flags, keywords = parse_stream(line)
     prompt = build(body, None if flags.raw else namespace, flags.system, params=keywords.pop("param"))
-    plan, prompt = api.prepare(prompt, flags.model or flags.model_name, **keywords)
+    plan, prompt = asking.prepare(prompt, flags.model or flags.model_name, **keywords)
     return f"{plan.endpoint.name}/{plan.model}", prompt.messages, dict(plan.options)
 
 
@@ -38,7 +38,7 @@ HOSTILE = "It's \"quoted\" $HOME `id` \\n #no {x} {y!r} %pip -- ; '"
 )
 def test_the_cell_sends_what_was_sent(template: str, namespace: dict[str, Any], system: str | None, keywords: dict[str, Any]) -> None:
     prompt = build(template, namespace, system)
-    kept = api.describe(*api.prepare(prompt, "vllm/some-model", **keywords))
+    kept = asking.describe(*asking.prepare(prompt, "vllm/some-model", **keywords))
     stop = kept.options.get("stop")
     source, missing = cell_of(kept)
     lost = bool(stop) and any("\n" in text for text in stop)  # a line has no line breaks: that is said
@@ -50,7 +50,7 @@ def test_the_cell_sends_what_was_sent(template: str, namespace: dict[str, Any], 
 
 def test_a_template_stays_one_where_it_can() -> None:
     prompt = build("Compare {a} and {b}.", {"a": "Oslo", "b": "New York"})
-    source, _ = cell_of(api.describe(*api.prepare(prompt, "vllm/some-model")))
+    source, _ = cell_of(asking.describe(*asking.prepare(prompt, "vllm/some-model")))
     assert source == "%%stream vllm/some-model -p a Oslo -p b 'New York'\nCompare {a} and {b}."
 
 

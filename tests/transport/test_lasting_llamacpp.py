@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from transport_support import reset
 
-from tokenstream_magic import api
+from tokenstream_magic import asking
 from tokenstream_magic.catalog import BUILT_IN
 from tokenstream_magic.local import fetch
 from tokenstream_magic.run import Run
@@ -82,10 +82,10 @@ def path() -> str:
 
 
 def start(base_url: str, *, resumable: bool = True, **fields) -> Run:
-    plan, asked = api.prepare("Count from one to forty in words.", "local", temperature=0, seed=1, **fields)
+    plan, asked = asking.prepare("Count from one to forty in words.", "local", temperature=0, seed=1, **fields)
     endpoint = replace(BUILT_IN["llamacpp"], base_url=base_url, resumable=resumable, body={"cache_prompt": False})
     plan = replace(plan, endpoint=endpoint, starter=None)
-    return Run(plan, api.describe(plan, asked)).start()
+    return Run(plan, asking.describe(plan, asked)).start()
 
 
 def known(path: str, identifier: str) -> list[dict]:

@@ -15,7 +15,7 @@ import trustme
 from transport_support import Peer, chat, chunk, configure, head, send
 
 import tokenstream_magic as ts
-from tokenstream_magic import api, catalog
+from tokenstream_magic import api, asking, catalog
 from tokenstream_magic.commands import dry_run
 from tokenstream_magic.display.bundle import settled
 from tokenstream_magic.transport import http
@@ -195,7 +195,7 @@ def test_a_proxy_that_refuses_is_named_without_its_password(tmp_path: Path, monk
 def test_a_proxy_that_is_not_there_and_one_that_never_shows(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("LAB_KEY", KEY)
     lab(f"http://reader:{PASSWORD}@127.0.0.1:9")
-    plan, _ = api.prepare("Hi", "lab/m")
+    plan, _ = asking.prepare("Hi", "lab/m")
     transcript = ts.stream("Hi", "lab/m")
     shown = repr(plan) + repr(plan.call()) + dry_run(plan) + str(transcript.error) + repr(catalog.configuration())
     assert "The proxy http://127.0.0.1:9 cannot be reached. Check the proxy in tokenstream.toml." in transcript.error["message"]

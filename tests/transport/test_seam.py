@@ -18,7 +18,7 @@ import pytest
 from transport_support import Peer, chat, chunk, head, reset, send
 
 import tokenstream_magic as ts
-from tokenstream_magic import api
+from tokenstream_magic import asking
 from tokenstream_magic.mock.script import Script, words
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.run import Run
@@ -76,9 +76,9 @@ class PlainExchange:
 
 
 def start(base_url: str, name: str, **flags) -> Run:
-    plan, asked = api.prepare("Hi", name, base_url=base_url, **flags)
+    plan, asked = asking.prepare("Hi", name, base_url=base_url, **flags)
     plan = replace(plan, client=PlainExchange)
-    return Run(plan, api.describe(plan, asked)).start()
+    return Run(plan, asking.describe(plan, asked)).start()
 
 
 def test_a_stream_runs_over_another_client(mock: MockServer) -> None:

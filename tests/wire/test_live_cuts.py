@@ -16,7 +16,7 @@ from importlib import import_module
 
 import pytest
 
-from tokenstream_magic import api
+from tokenstream_magic import asking
 from tokenstream_magic.mock import Script
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.run import Plan, Run
@@ -65,12 +65,12 @@ def body_of(protocol: str) -> tuple[int, int]:
 @lru_cache
 def prepared(port: int, protocol: str) -> tuple[Plan, Prompt]:
     path = {"ollama": "api", "gemini": "v1beta"}.get(protocol, "v1")
-    return api.prepare("Hi", "m", base_url=f"http://127.0.0.1:{port}/{path}", protocol=protocol, max_retries=0)
+    return asking.prepare("Hi", "m", base_url=f"http://127.0.0.1:{port}/{path}", protocol=protocol, max_retries=0)
 
 
 def start(port: int, protocol: str, model: str) -> Run:
     plan, asked = prepared(port, protocol)
-    return Run(replace(plan, model=model), api.describe(plan, asked)).start()
+    return Run(replace(plan, model=model), asking.describe(plan, asked)).start()
 
 
 def check(port: int, protocol: str, how: str, split: int, offsets: Iterable[int]) -> None:

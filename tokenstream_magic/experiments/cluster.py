@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.errors import BadRequest, TokenstreamError, one_line
 from tokenstream_magic.experiments.grid import Item
 from tokenstream_magic.experiments.job import Ended
@@ -102,10 +102,10 @@ def wall_clock() -> int:
 
 def _run(task: Task) -> Transcript:
     try:
-        prepared = api.ask(task.prompt, task.model, no_log=True, tag=task.tags, **task.flags)
+        prepared = asking.ask(task.prompt, task.model, no_log=True, tag=task.tags, **task.flags)
         run = api.begin(prepared)
     except TokenstreamError as error:
-        transcript = api.refused(error, task.model, task.prompt.text)
+        transcript = asking.refused(error, task.model, task.prompt.text)
         transcript.tags = list(task.tags)
     else:
         with _here.changed:
@@ -230,6 +230,6 @@ class Workers:
 def _lost(error: BaseException, task: Task) -> Transcript:
     """The row of a run that could not be done there, or whose workers died of it."""
     reason = f"the worker failed: {type(error).__name__}: {one_line(error)[:300]}"
-    transcript = api.refused(TokenstreamError(reason, type="worker"), task.model, task.prompt.text)
+    transcript = asking.refused(TokenstreamError(reason, type="worker"), task.model, task.prompt.text)
     transcript.tags = list(task.tags)
     return transcript

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.display import views
 from tokenstream_magic.display.inert import for_markdown, for_terminal
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
@@ -259,11 +259,11 @@ def begin(
     chance = random.Random(seed)  # noqa: S311 - an order, not a secret
     if blind:
         chance.shuffle(names)
-    prepared = [api.ask(prompt, name, **flags) for name in names]
+    prepared = [asking.ask(prompt, name, **flags) for name in names]
     cells = [Cell(n, "", name, {}, Prompt([], ""), {}, prepared=one) for n, (name, one) in enumerate(zip(names, prepared, strict=True))]
     kept = not flags.get("no_log") and api.keeper() is not None
     result = CompareResult(new_id(), names, seed, blind=blind, kept=kept)
-    result.transcripts = [replace(api.describe(one.plan, one.prompt), outcome="stopped", stop_cause="api") for one in prepared]
+    result.transcripts = [replace(asking.describe(one.plan, one.prompt), outcome="stopped", stop_cause="api") for one in prepared]
     items = [Item(cell, 0, cell.number) for cell in cells]
     chance.shuffle(items)
     labels = result.labels

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
-from tokenstream_magic import api, prompt as prompts
+from tokenstream_magic import asking, prompt as prompts
 from tokenstream_magic.errors import BadRequest, one_line
 from tokenstream_magic.plain import plain
 from tokenstream_magic.prompt import Prompt
@@ -23,7 +23,7 @@ MOST_RUNS = 1_000_000
 
 _NAMED = re.compile(r"\{([^\W\d]\w*)[^{}\n]*\}")
 _NOT_IN_A_GRID = ("no_log", "tag", "note", "wire", "param", "option", "default_model", "continue_", "cid", "run_tools")
-_FLAGS = {name for name, p in inspect.signature(api.ask).parameters.items() if p.kind is p.KEYWORD_ONLY} - {*_NOT_IN_A_GRID}
+_FLAGS = {name for name, p in inspect.signature(asking.ask).parameters.items() if p.kind is p.KEYWORD_ONLY} - {*_NOT_IN_A_GRID}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol
 
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.display.progress import Counts, Progress
 from tokenstream_magic.errors import TokenstreamError
 from tokenstream_magic.experiments.grid import Item
@@ -196,4 +196,4 @@ class Job:
         try:
             self._lane.start(item, lambda transcript: self._news.put((item, transcript)))
         except TokenstreamError as error:
-            self._news.put((item, api.refused(error, item.cell.model, item.cell.prompt.text)))
+            self._news.put((item, asking.refused(error, item.cell.model, item.cell.prompt.text)))

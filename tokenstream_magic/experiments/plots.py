@@ -129,7 +129,9 @@ def timeline(transcript: Transcript, theme: Theme) -> Figure:
     stamps = list(line)
     channels = [name for name in ("reasoning", "text", "refusal", "tool") if any(s.channel == name for s in stamps)]
     moments = {name: at for name, at in line.moments().items() if at is not None}
-    end = max([stamps[-1].offset_ns / 1e6, *(at for name, at in moments.items() if name != "connected")])
+    end = max(
+        [stamps[-1].offset_ns / 1e6, *(at for name, at in moments.items() if name not in ("connected", "server_busy", "server_idle"))]
+    )
     unit, per = ("s", 1000.0) if end >= 2000 else ("ms", 1.0)
     wide = end / per * 1.02
     figure, (axes,) = _figure(theme, height=1.25 + 0.55 * len(channels))

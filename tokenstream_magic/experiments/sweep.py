@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.display import progress as progresses
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.experiments.grid import Asked, Cell, Item, cells, order, rows_of
@@ -131,7 +131,7 @@ def begin(
     result = SweepResult(id, seed, [], planned=len(items), name=name)
     rest = _resumed(items, found, result)
     if client is None:
-        prepared = {cell.key: replace(cell, prepared=api.ask(cell.prompt, cell.model, no_log=no_log, **cell.flags)) for cell in all_cells}
+        prepared = {cell.key: replace(cell, prepared=asking.ask(cell.prompt, cell.model, no_log=no_log, **cell.flags)) for cell in all_cells}
         rest = [replace(item, cell=prepared[item.cell.key]) for item in rest]
 
     def tagged(item: Item) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ def begin(
 
 
 def _asked(prompt: Any, prompts: Any, namespace: Mapping[str, Any] | None, flags: dict[str, Any]) -> Asked:
-    around = api.named_template(flags.get("template"))
+    around = asking.named_template(flags.get("template"))
     if prompt is None:
         prompt = "{prompt}" if prompts is not None and not around else ""
     if not isinstance(prompt, str):
