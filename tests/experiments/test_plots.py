@@ -12,7 +12,7 @@ import pytest
 
 import tokenstream_magic as ts
 from tokenstream_magic.errors import BadRequest
-from tokenstream_magic.experiments import plots
+from tokenstream_magic.experiments import picture as pictures, plots_of_runs
 from tokenstream_magic.mock.script import Script, words
 
 SECRET = r"$\frac{1}{0}$ é 日本"
@@ -30,7 +30,7 @@ def lab(mock):
 def drawn(figure) -> np.ndarray:
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(pictures.png(figure))).convert("RGB"))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -41,7 +41,7 @@ def test_every_kind_is_drawn_in_light_and_dark(lab, theme):
     kinds += [(result, kind) for kind in ("distribution", "ecdf", "box", "heatmap", "gaps", "drift")]
     for subject, kind in kinds:
         picture = drawn(subject.plot(kind, theme=theme))
-        paper = np.asarray([int(plots.THEMES[theme].paper[i : i + 2], 16) for i in (1, 3, 5)])
+        paper = np.asarray([int(pictures.THEMES[theme].paper[i : i + 2], 16) for i in (1, 3, 5)])
         assert (picture[0, -1] == paper).all(), kind
         assert 0.01 < (np.abs(picture.astype(int) - paper).sum(axis=2) > 60).mean() < 0.8, kind  # something, and not a wall of ink
 
@@ -56,9 +56,9 @@ def test_a_timeline_has_a_line_for_every_chunk(lab):
 
 
 def test_a_reader_waits_for_a_slow_model_and_not_for_a_fast_one():
-    slow, waited = plots._read([1.0, 2.0, 3.0], [1, 2, 3], speed=4.0)
+    slow, waited = plots_of_runs._read([1.0, 2.0, 3.0], [1, 2, 3], speed=4.0)
     assert waited == pytest.approx(1.5) and slow[-1] == (3.25, 3.0)
-    _, none = plots._read([1.0, 1.1, 1.2], [5, 10, 15], speed=4.0)
+    _, none = plots_of_runs._read([1.0, 1.1, 1.2], [5, 10, 15], speed=4.0)
     assert none == 0
 
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_drawn_is_said(lab):
 def test_the_theme_follows_matplotlibs_own(lab):
     transcript = ts.stream("hi", "talks", **lab)
     with mpl.rc_context({"figure.facecolor": "black"}):
-        assert mpl.colors.to_hex(transcript.plot().get_facecolor()) == plots.THEMES["dark"].paper
+        assert mpl.colors.to_hex(transcript.plot().get_facecolor()) == pictures.THEMES["dark"].paper
     assert transcript.plot()._repr_png_()[:4] == b"\x89PNG"
 
 

@@ -191,9 +191,9 @@ class SweepResult:
     def _picture(self) -> str | None:
         """The distribution as PNG in base64; None without matplotlib, or where there is nothing to draw."""
         try:
-            from tokenstream_magic.experiments import plots
+            from tokenstream_magic.experiments.picture import encoded
 
-            return plots.encoded(self.plot())
+            return encoded(self.plot())
         except (ImportError, BadRequest):  # no matplotlib, or nothing to draw
             return None
 

@@ -131,7 +131,9 @@ def begin(
     result = SweepResult(id, seed, [], planned=len(items), name=name)
     rest = _resumed(items, found, result)
     if client is None:
-        prepared = {cell.key: replace(cell, prepared=asking.ask(cell.prompt, cell.model, no_log=no_log, **cell.flags)) for cell in all_cells}
+        prepared = {
+            cell.key: replace(cell, prepared=asking.ask(cell.prompt, cell.model, no_log=no_log, **cell.flags)) for cell in all_cells
+        }
         rest = [replace(item, cell=prepared[item.cell.key]) for item in rest]
 
     def tagged(item: Item) -> tuple[str, ...]:
