@@ -6,7 +6,8 @@ seconds after all its streams are open and flowing: the delay until the token is
 until the stamp in the timeline), CPU time of the process, and what its resident memory grew by. Ours keeps timeline and
 transcript, without a view; then with the store too. The peers keep text and arrival times in lists.
 
-Bar, with 1,000 streams: p99 of the delay at most 10 ms, 40 % of one core, 32 KB a stream.
+Bar, with 1,000 streams: p99 of the delay at most 10 ms, without the store and with it; without it 40 % of one core and
+32 KB a stream. Beside other work on the machine the delays are that work's too: ``chrt -f 5`` before the command leaves it out.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SLOTS = 100  # of 1 ms, over which the streams' beats are spread
 SETTLE = 1.0
 DELAY, CORE, MEMORY = 10.0, 40.0, 32.0
 CLIENTS = {"ours": "ours", "store": "ours, with the store", "httpx": "httpx + httpx-sse", "openai": "openai client"}
+BARS = {"ours": {"p99": DELAY, "core": CORE, "memory": MEMORY}, "store": {"p99": DELAY}}
 WARM = 3
 
 
@@ -330,9 +332,9 @@ def main() -> None:
             if "ours" in found:
                 traced = _in_a_process("ours", port, streams, 2.0, traced=True)["memory"]
                 rows[-len(found)][-1] += f" (tracemalloc {traced:.1f})"
-                best = {name: min(each[name] for each in found["ours"]) for name in ("p99", "core", "memory")}
-                for name, bar in (("p99", DELAY), ("core", CORE), ("memory", MEMORY)):
-                    missed += [f"{name} {best[name]:.1f}"] if streams == 1000 and best[name] > bar else []
+            for client, bars in BARS.items() if streams == 1000 else ():
+                best = {name: min(each[name] for each in found.get(client, [{name: 0.0}])) for name in bars}
+                missed += [f"{CLIENTS[client]}: {name} {best[name]:.1f}" for name, bar in bars.items() if best[name] > bar]
     finally:
         server.terminate()
         server.join()
@@ -340,7 +342,8 @@ def main() -> None:
     print_table(header, rows)
     print(f"load average meanwhile, others' work included: {min(loads):.1f} to {max(loads):.1f}")
     verdict = f"MISSED: {', '.join(missed)}" if missed else "met"
-    print(f"bar, 1,000 streams: p99 {DELAY:.0f} ms, {CORE:.0f} % of one core, {MEMORY:.0f} KB a stream: {verdict}")
+    also = f"p99 {DELAY:.0f} ms with the store and without; without {CORE:.0f} % of one core, {MEMORY:.0f} KB a stream"
+    print(f"bar: 1,000 streams: {also}: {verdict}")
 
 
 if __name__ == "__main__":

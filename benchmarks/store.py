@@ -1,8 +1,10 @@
 """What keeping costs and how fast it is found again, beside what peers do, on the same rows in the same run.
 
 Peers: one JSON column in a plain SQLite table without indexes, a table as llm's log_to_db makes it (indexed by nothing
-but its id, searched with its own FTS5), and a JSON file a run. ``--rows 1000000`` for the large one. What ends on the disk
-is shown beside a bare fsync of the same disk in the same moments, and the load of the machine at the start and the end.
+but its id, searched with its own FTS5), and a JSON file a run; for the import also SQLite alone, given the same finished rows
+for the same tables and indexes and nothing else to do: no import into these tables can be faster. ``--rows 1000000`` for the
+large one, about ten minutes. What ends on the disk is shown beside a bare fsync of the same disk in the same moments, and the
+load of the machine at the start and the end.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -29,6 +32,9 @@ os.environ["TOKENSTREAM_DATABASE"] = str(Path(tempfile.mkdtemp(prefix="ts-bench-
 from tokenstream_magic.record import Choice, Transcript
 from tokenstream_magic.timing.metrics import measure
 from tokenstream_magic.timing.timeline import Timeline
+from tokenstream_magic.transcripts import bulk, writer
+from tokenstream_magic.transcripts.database import PAGES_KIB
+from tokenstream_magic.transcripts.rows import put, redacted, to_row
 from tokenstream_magic.transcripts.store import Store, default_url
 
 VOCABULARY = [
@@ -67,18 +73,45 @@ def trace(chance: random.Random, events: int) -> Timeline:
 
 
 def timed(what: Callable[[], object], times: int = 7) -> float:
-    """Milliseconds, the median of several."""
+    """Milliseconds, the least of several: what else the machine does is no part of it."""
     took = []
     for _ in range(times):
         started = perf_counter()
         what()
         took.append((perf_counter() - started) * 1e3)
-    return statistics.median(took)
+    return min(took)
 
 
 def row(name: str, ours: float | str, *peers: float | str) -> None:
     cells = [cell if isinstance(cell, str) else f"{cell:,.3f}" for cell in (ours, *peers)]
     print(f"{name:<44}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+
+
+def bar(what: str, got: float, most: float, *, least: bool = False) -> None:
+    """Says whether a figure is what was asked for."""
+    met = got >= most if least else got <= most
+    print(f"bar: {what} {'at least' if least else 'at most'} {most:,g}: {'met' if met else 'MISSED'} ({got:,.3f})", flush=True)
+
+
+class Alone:
+    """SQLite with our tables and rows made beforehand."""
+
+    def __init__(self, folder: Path) -> None:
+        Store(f"sqlite:///{folder / 'alone.db'}").close()
+        self.database = sqlite3.connect(folder / "alone.db", isolation_level=None)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"cache_size=-{PAGES_KIB}"):
+            self.database.execute(f"PRAGMA {pragma}")
+        self.seq, self.took, self.worked = 0, 0.0, 0.0
+        self.masks = bulk._Masks()
+
+    def add(self, part: list[Transcript]) -> None:
+        rows = [(*bulk.values(t, self.masks), 0.0, self.seq + n) for n, t in enumerate(part, 1)]
+        self.seq += len(rows)
+        started, before = perf_counter(), time.thread_time()
+        self.database.execute("BEGIN IMMEDIATE")
+        self.database.executemany(bulk._INSERT, rows)
+        self.database.execute("COMMIT")
+        self.took, self.worked = self.took + perf_counter() - started, self.worked + time.thread_time() - before
 
 
 class Peers:
@@ -133,6 +166,7 @@ def columns_of_timelines() -> None:
         ours = sum(len(t.encode()) for t in made) / (20 * events)
         documents = sum(len(json.dumps(t.as_dict())) for t in made) / (20 * events)
         row(f"timeline of {events} events, bytes an event", ours, documents, "not kept")
+    bar("bytes an event", ours, 6)
 
 
 def fsync(descriptor: int) -> float:
@@ -147,17 +181,24 @@ def p95(ordered: list[float]) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
 
 
-def inserts(store: Store, folder: Path, seed: int) -> tuple[float, float, float]:
-    """Of single inserts: the medians of ms, of ms of the processor, and of a bare fsync between them."""
-    took, own, bare = [], [], []
+def inserts(full: Store, folder: Path) -> list[tuple[float, float, float]]:
+    """Single rows as a run that has ended writes them, searched and counted, by turns into an empty database and into this one.
+
+    For each: medians of ms, ms of the processor, and a bare fsync.
+    """
+    fresh = Store(f"sqlite:///{folder / 'fresh.db'}")
+    took: list[list[tuple[float, float, float]]] = [[], []]
     with tempfile.TemporaryFile(dir=folder) as beside:
-        for t in generated(100, seed):
-            started, worked = perf_counter(), time.thread_time()
-            store.add_many([t])
-            own.append((time.thread_time() - worked) * 1e3)
-            took.append((perf_counter() - started) * 1e3)
-            bare.append(fsync(beside.fileno()))
-    return statistics.median(took), statistics.median(own), statistics.median(bare)
+        for t in generated(300, seed=8):
+            finished = redacted(to_row(t), bulk._Masks().redactor)
+            for store, figures in zip((fresh, full), took, strict=True):
+                started, worked = perf_counter(), time.thread_time()
+                with store.database.writing() as connection:
+                    put(connection, finished, None, 0.0)
+                own, whole = time.thread_time() - worked, perf_counter() - started
+                figures.append((whole * 1e3, own * 1e3, fsync(beside.fileno())))
+    fresh.close()
+    return [tuple(map(statistics.median, zip(*figures[100:], strict=True))) for figures in took]
 
 
 _KEPT_RUNS = """
@@ -172,10 +213,11 @@ def run(count):
     for _ in range(count):
         api.start("Hi", "short", base_url=sys.argv[1]).wait()
 
-run(int(sys.argv[2]))  # the allocator and the caches of the drivers find their size
-before = memory()
 run(int(sys.argv[2]))
-print(memory() - before, before)
+for _ in range(2):
+    before = memory()
+    run(int(sys.argv[2]))
+    print(memory() - before, before)
 """
 
 
@@ -192,11 +234,13 @@ def memory_of_runs() -> None:
         said = subprocess.run(
             [sys.executable, "-c", _KEPT_RUNS, mock.base_url, str(RUNS)], env=place, stdout=subprocess.PIPE, text=True, check=True
         )
-    grown, before = map(float, said.stdout.split())
-    row(f"memory after {RUNS} more kept runs, MB more", grown, f"of {before:,.0f}")
+    second, before, grown, _ = map(float, said.stdout.split())
+    row(f"memory after {RUNS} more kept runs, MB more", second, f"of {before:,.0f}")  # the caches of the drivers find their size
+    row(f"memory after {RUNS} more again, MB more", grown)
+    bar(f"MB more after {RUNS} runs", grown, 2)
 
 
-def live(store: Store) -> None:
+def live(store: Store) -> None:  # noqa: PLR0915 - a row of the table a statement
     from tokenstream_magic import api
     from tokenstream_magic.mock.script import Script
     from tokenstream_magic.mock.server import MockServer
@@ -207,7 +251,11 @@ def live(store: Store) -> None:
     bare: list[float] = []
     appends: list[float] = []
     commit, content = store._writer._commit, store._writer.content
+    alone: list[float] = []
     beside = os.open(store.database.file.with_name("fsync"), os.O_CREAT | os.O_RDWR)
+    one = sqlite3.connect(store.database.file.with_name("one.db"), isolation_level=None, check_same_thread=False)
+    one.execute("PRAGMA journal_mode=WAL"), one.execute("PRAGMA synchronous=FULL")
+    one.execute("CREATE TABLE log (piece TEXT)")
 
     def measured(*arguments):
         started, worked = perf_counter(), time.thread_time()
@@ -215,6 +263,9 @@ def live(store: Store) -> None:
         own.append((time.thread_time() - worked) * 1e3)
         took.append((perf_counter() - started) * 1e3)
         bare.append(fsync(beside))
+        started = perf_counter()
+        one.execute("BEGIN IMMEDIATE"), one.execute("INSERT INTO log VALUES (?)", ("x" * 1200,)), one.execute("COMMIT")
+        alone.append((perf_counter() - started) * 1e3)
         return error
 
     def appended(*arguments):
@@ -230,6 +281,8 @@ def live(store: Store) -> None:
         store._writer.flush()
     store._writer._commit, store._writer.content = commit, content
     os.close(beside)
+    one.close()
+    alone.sort()
     batches = sorted(took[1:-1])
     naive = []
     with tempfile.TemporaryDirectory() as folder:
@@ -246,14 +299,68 @@ def live(store: Store) -> None:
     own = sorted(own[1:-1])
     row("live commit of a batch off it, ms, p95", p95(batches), f"{p95(bare):,.3f} (2)")
     row("live commit of a batch off it, ms, median", statistics.median(batches), f"{statistics.median(bare):,.3f} (2)")
+    row("  SQLite alone, one row in one table, ms, p95", p95(alone), f"{statistics.median(alone):,.3f} (3)")
     row("  of it our own work (processor), ms, p95", p95(own))
+    bar("us of a token append", statistics.median(appends), 2)
+    bar(f"ms of a live commit, p95, where a bare fsync takes {p95(bare):.3f}", p95(batches), 0.5)
     row("disk time a token, us", sum(took) * 1e3 / len(pieces), f"{statistics.median(naive):,.1f} (1)")
 
 
-def main() -> None:  # noqa: PLR0915 - a row of the table a statement
+def from_a_file(folder: Path, count: int) -> float:
+    """Rows a second of a jsonl file that is read, checked to the last field, written, searched and counted."""
+    from tokenstream_magic.exchange import bring_in
+    from tokenstream_magic.exchange.portable import to_data
+    from tokenstream_magic.transcripts.schema import to_json
+
+    file, before = folder / "all.jsonl", os.environ["TOKENSTREAM_DATABASE"]
+    file.write_text("\n".join(to_json(to_data(t)) for t in generated(count, seed=6)))
+    os.environ["TOKENSTREAM_DATABASE"] = str(folder / "imported.db")
+    try:
+        started = perf_counter()
+        assert bring_in(file) == (count, 0)
+        return count / (perf_counter() - started)
+    finally:
+        os.environ["TOKENSTREAM_DATABASE"] = before
+
+
+def filled(store: Store, peers: Peers, folder: Path, count: int) -> list[str]:
+    """Many rows at once; their ids."""
+    alone = Alone(folder)
+    step, spent, first, worked = 5 * bulk.BATCH, [0.0, 0.0, 0.0, 0.0], 0.0, 0.0
+    ids: list[str] = []
+    source = generated(count)
+    while part := [t for _, t in zip(range(step), source, strict=False)]:
+        started, before = perf_counter(), time.thread_time()
+        store.add_many(part)
+        last = (perf_counter() - started) / len(part)
+        worked += time.thread_time() - before
+        first = first or last
+        spent[0] += last * len(part)
+        alone.add(part)
+        for n, took in enumerate(peers.add(part), start=1):
+            spent[n] += took
+        ids += [t.id for t in part]
+    started = perf_counter()
+    store.catch_up()
+    entered = perf_counter() - started
+    filed = max(1, peers.files)
+    row("bulk import, rows/s until they can be read", count / spent[0], count / spent[1], count / spent[2], filed / max(spent[3], 1e-9))
+    row("  SQLite alone, the same rows, tables, indexes", count / alone.took)
+    row("  rows/s of processor time", count / worked)
+    row("  SQLite alone, rows/s of processor time", count / alone.worked)
+    row("  rows/s until they are searched and counted", count / (spent[0] + entered), "-", count / spent[2])
+    row("  last part over first, time of a row", last / first)
+    row("import of a jsonl file, rows/s until searched", from_a_file(folder, min(count, 20_000)))
+    bar("rows/s of a bulk import until they can be read", count / spent[0], 50_000, least=True)
+    alone.database.close()
+    return ids
+
+
+def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=60_000)
     count = parser.parse_args().rows
+    writer.QUIET_SECONDS = 1e6  # while peers have their turn nothing is entered for us
     store = Store(default_url())
     folder = Path(default_url().removeprefix("sqlite:///")).parent
     peers = Peers(folder)
@@ -262,58 +369,47 @@ def main() -> None:  # noqa: PLR0915 - a row of the table a statement
     columns_of_timelines()
     live(store)
     memory_of_runs()
-    empty = inserts(store, folder, seed=8)
-    step, spent, first, worked = 5000, [0.0, 0.0, 0.0, 0.0], 0.0, 0.0
-    ids: list[str] = []
-    source = generated(count)
-    while part := [t for _, t in zip(range(step), source, strict=False)]:
-        started, before = perf_counter(), time.thread_time()
-        store.add_many(part)
-        last = perf_counter() - started
-        worked += time.thread_time() - before
-        first = first or last
-        spent[0] += last
-        for n, took in enumerate(peers.add(part), start=1):
-            spent[n] += took
-        ids += [t.id for t in part]
-    full = inserts(store, folder, seed=9)
-    filed = max(1, peers.files)
-    row("bulk import, rows/s", count / spent[0], count / spent[1], count / spent[2], filed / max(spent[3], 1e-9))
-    row("bulk import, rows/s of processor time", count / worked)
-    row("bulk import, last part over first, time", last / first)
+    ids = filled(store, peers, folder, count)
+    empty, full = inserts(store, folder)
     row("one insert into the empty database, ms", empty[0], f"{empty[2]:,.3f} (2)")
     row("one insert into the full database, ms", full[0], f"{full[2]:,.3f} (2)")
     row("full over empty, processor time of an insert", full[1] / empty[1])
+    bar("processor time of an insert, full over empty", full[1] / empty[1], 1.2)
     size = [sum(f.stat().st_size for f in folder.glob(f"{name}*")) / count for name in ("transcripts.db", "plain.db", "llm.db")]
     row("bytes a row", *size)
     store.close()
-    row("open, ms", timed(lambda: Store(default_url()).close(), 3))
+    found(peers, ids)
+    print("(1) one commit a token, on the thread that streams")
+    print("(2) a bare fsync of one page on the same disk, between these")
+    print("(3) the median")
+    print("load average", *os.getloadavg())
+    print(f"memory of this process at its most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    shutil.rmtree(folder)
+
+
+def found(peers: Peers, ids: list[str]) -> None:
+    """Opening and finding."""
+    opened = timed(lambda: Store(default_url()).close(), 5)
+    row("open, ms", opened)
+    bar("ms to open", opened, 500)
     store = Store(default_url())
     some = random.Random(3).sample(ids, 200)
     plain, llm = peers.plain, peers.llm
-    raw = store.database
-    import sqlalchemy as sa
-
-    from tokenstream_magic.transcripts.schema import transcripts
-
-    def by_id() -> None:
-        for id in some:
-            raw.read(sa.select(transcripts).where(transcripts.c.id == id))
-
-    row("by id, ms", timed(lambda: [store.get(id) for id in some]) / 200, timed(lambda: plain.execute("SELECT json FROM log WHERE id = ?", (some[0],)).fetchall(), 3), timed(lambda: [llm.execute("SELECT * FROM responses WHERE id = ?", (id,)).fetchall() for id in some]) / 200)  # fmt: skip
-    row("by id without the flush, ms", timed(by_id) / 200)
-    row("list of the last 50 of a model, ms", timed(lambda: store.recent(50, model=MODELS[3], brief=True)), timed(lambda: plain.execute("SELECT json FROM log WHERE json_extract(json, '$.model') = ? ORDER BY id DESC LIMIT 50", (MODELS[3],)).fetchall(), 3), timed(lambda: llm.execute("SELECT * FROM responses WHERE model = ? ORDER BY id DESC LIMIT 50", (MODELS[3],)).fetchall(), 3))  # fmt: skip
-    word = "rare1234"
-    row("first page of a rare word, ms", timed(lambda: store.recent(20, query=word, brief=True)), timed(lambda: plain.execute("SELECT json FROM log WHERE json LIKE ? ORDER BY id DESC LIMIT 20", (f"%{word}%",)).fetchall(), 3), timed(lambda: llm.execute("SELECT r.* FROM responses r JOIN responses_fts f ON f.rowid = r.rowid WHERE responses_fts MATCH ? ORDER BY r.id DESC LIMIT 20", (word,)).fetchall(), 3))  # fmt: skip
-    word = VOCABULARY[5]
-    row("first page of a common word, ms", timed(lambda: store.recent(20, query=word, brief=True)), timed(lambda: plain.execute("SELECT json FROM log WHERE json LIKE ? ORDER BY id DESC LIMIT 20", (f"%{word}%",)).fetchall(), 3), timed(lambda: llm.execute("SELECT r.* FROM responses r JOIN responses_fts f ON f.rowid = r.rowid WHERE responses_fts MATCH ? ORDER BY r.id DESC LIMIT 20", (word,)).fetchall(), 3))  # fmt: skip
+    one = timed(lambda: [store.get(id) for id in some]) / 200
+    row("by id, ms", one, timed(lambda: plain.execute("SELECT json FROM log WHERE id = ?", (some[0],)).fetchall(), 3), timed(lambda: [llm.execute("SELECT * FROM responses WHERE id = ?", (id,)).fetchall() for id in some]) / 200)  # fmt: skip
+    bar("ms by id", one, 0.2)
+    last = timed(lambda: store.recent(50, model=MODELS[3], brief=True), 25)
+    row("list of the last 50 of a model, ms", last, timed(lambda: plain.execute("SELECT json FROM log WHERE json_extract(json, '$.model') = ? ORDER BY id DESC LIMIT 50", (MODELS[3],)).fetchall(), 3), timed(lambda: llm.execute("SELECT * FROM responses WHERE model = ? ORDER BY id DESC LIMIT 50", (MODELS[3],)).fetchall(), 3))  # fmt: skip
+    bar("ms of the last 50 of a model", last, 2)
+    for kind, word in (("rare", "rare1234"), ("common", VOCABULARY[5])):
+        page = timed(lambda word=word: store.recent(20, query=word, brief=True))
+        row(f"first page of a {kind} word, ms", page, timed(lambda word=word: plain.execute("SELECT json FROM log WHERE json LIKE ? ORDER BY id DESC LIMIT 20", (f"%{word}%",)).fetchall(), 3), timed(lambda word=word: llm.execute("SELECT r.* FROM responses r JOIN responses_fts f ON f.rowid = r.rowid WHERE responses_fts MATCH ? ORDER BY r.id DESC LIMIT 20", (word,)).fetchall(), 1))  # fmt: skip
+        bar(f"ms of the first page of a {kind} word", page, 100)
     from tokenstream_magic.transcripts.statistics import groups
 
-    row("p50 and p95 of TTFT and rate by model, ms", timed(lambda: groups(store), 3), timed(lambda: plain.execute("SELECT json_extract(json, '$.model'), json_extract(json, '$.timing.ttft_ms') FROM log ORDER BY 1, 2").fetchall(), 1))  # fmt: skip
-    print("(1) one commit a token, on the thread that streams")
-    print("(2) a bare fsync of one page on the same disk, between these")
-    print("load average", *os.getloadavg())
-    print(f"memory of this process at its most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    figures = timed(lambda: groups(store), 5)
+    row("p50 and p95 of TTFT and rate by model, ms", figures, timed(lambda: plain.execute("SELECT json_extract(json, '$.model'), json_extract(json, '$.timing.ttft_ms') FROM log ORDER BY 1, 2").fetchall(), 1))  # fmt: skip
+    bar("ms of p50 and p95 by model", figures, 50)
     store.close()
 
 

@@ -7,6 +7,7 @@ sockets in real time, our client reads them as it reads any answer.
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import random
 import threading
@@ -19,7 +20,8 @@ from tokenstream_magic.mock.body import Body, pause
 from tokenstream_magic.mock.script import Script, Tool, cut
 from tokenstream_magic.mock.server import Exchange, MockServer
 from tokenstream_magic.run import Run
-from tokenstream_magic.timing.shown import Shown
+from tokenstream_magic.timing.shown import Frame, Pages, Report, Shown
+from tokenstream_magic.timing.timeline import Displayed
 from tokenstream_magic.transport.http import HttpExchange
 
 PATHS = {"openai-chat": "/v1", "openai-responses": "/v1", "anthropic": "/v1", "gemini": "/v1beta", "ollama": ""}
@@ -30,7 +32,9 @@ SYLLABLES = "an be ca do el fi gu ho in ja ke lo mu ni or pa qua re si to un ver
 class Trace:
     """One stream: its kind, the faults a diagnosis must find and no other, what the server says and when.
 
-    ``writes`` are the seconds to wait before each write and the pieces it holds; ``ask`` goes to the client.
+    ``writes`` are the seconds to wait before each write and the pieces it holds, ``empty``: keep-alives before each of them, but
+    none in a silence; ``ask`` goes to the client. ``frame_seconds``, ``lead`` and ``hidden`` are those of a page. ``slots``: a
+    llama.cpp server, whose slots are ``idle`` or ``busy`` after a Stop.
     """
 
     kind: str
@@ -43,6 +47,10 @@ class Trace:
     closes_after: float | None = None
     lasting: bool = False
     frame_seconds: float | None = None
+    lead: float = 0.0
+    hidden: bool = False
+    slots: str | None = None
+    empty: bool = False
 
 
 class PacedServer(MockServer):
@@ -50,6 +58,7 @@ class PacedServer(MockServer):
 
     def __init__(self, traces: dict[str, Trace]) -> None:
         self.traces = traces
+        self.said: dict[str, int] = {}
         super().__init__({name: trace.script for name, trace in traces.items()})
 
     async def _say(self, script: Script, name: str, speech: Any, exchange: Exchange, body: Body) -> bool:
@@ -62,6 +71,8 @@ class PacedServer(MockServer):
         said = 0
         for wait, pieces in self.traces[name].writes:
             await pause(wait, script.keep_alive, keep_alive)
+            if self.traces[name].empty:
+                await keep_alive()
             if script.stall_after is not None and said >= script.stall_after:
                 await pause(3600.0, script.keep_alive, keep_alive)
             if script.error_after is not None and said >= script.error_after:
@@ -70,6 +81,7 @@ class PacedServer(MockServer):
             exchange.sent.append(monotonic_ns())
             await body.send(b"".join(contents[said : said + pieces]))
             said += pieces
+            self.said[name] = said
         if script.ending == "stall":
             await pause(3600.0, script.keep_alive, keep_alive)
         if script.ending in ("cut", "reset"):
@@ -79,6 +91,13 @@ class PacedServer(MockServer):
             return False
         await body.send(b"".join(contents[said:]) + speech.ending(script, name))
         return True
+
+    async def _list(self, exchange: Exchange, path: str, writer: asyncio.StreamWriter) -> None:
+        name = path.split("/")[1]
+        said = [{"id": number, "is_processing": False} for number in range(4)]
+        if self.traces[name].slots == "busy":
+            said[2] |= {"is_processing": True, "id_task": 7, "next_token": [{"n_decoded": self.said.get(name, 0) + 1}]}
+        await self._plain(Script(body=json.dumps(said).encode(), content_type="application/json"), None, writer)
 
 
 class Clinging(HttpExchange):
@@ -109,12 +128,19 @@ def clinging(seconds: float) -> Callable[[], Clinging]:
 
 
 class Page:
-    """A display that draws what has come, a frame after the other, each taking ``frame_seconds``. A sink."""
+    """A page that draws what has come, a frame after the other, each taking ``frame_seconds``, and tells of it. A sink.
 
-    def __init__(self, frame_seconds: float) -> None:
-        self.shown = Shown()
-        self._frame_seconds = frame_seconds
-        self._pieces: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    Its clock is ``lead`` ms ahead; what it draws while ``hidden`` does not count. ``real`` is its lag by the kernel's own clock.
+    """
+
+    def __init__(self, frame_seconds: float, lead: float = 0.0, *, hidden: bool = False) -> None:
+        self._frame_seconds, self._lead, self._hidden = frame_seconds, lead, hidden
+        self.real = Shown()
+        self._pages = Pages()
+        self._lock = threading.Lock()
+        self._messages: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._frames: list[tuple[int, float, float | None]] = []
+        self._drawn = 0
         self._thread = threading.Thread(target=self._draw, daemon=True)
         self._thread.start()
 
@@ -125,30 +151,69 @@ class Page:
         """Nothing to draw."""
 
     def content(self, run: Run, channel: str, text: str, choice: int) -> None:
-        """For the next frame."""
-        self._pieces.put(run.transcript.timeline.last)
+        """A message for the next frame."""
+        with self._lock:
+            self._pages.sent(run.transcript.timeline.last or 0, monotonic_ns())
+        self._messages.put(run.transcript.timeline.last)
 
     def end(self, run: Run) -> None:
         """The last frame."""
-        self._pieces.put(None)
+        self._messages.put(None)
 
-    def finish(self) -> Shown:
+    def finish(self) -> Displayed | None:
         """What was measured, once all is drawn."""
         self._thread.join()
-        return self.shown
+        return self._pages.displayed()
 
     def _draw(self) -> None:
-        over = False
+        over, told = False, monotonic_ns()
         while not over:
-            waiting = [self._pieces.get()]
-            while not self._pieces.empty():
-                waiting.append(self._pieces.get())
+            waiting = [self._messages.get()]
+            while not self._messages.empty():
+                waiting.append(self._messages.get())
+            received = self._clock()
             sleep(self._frame_seconds)
-            now = monotonic_ns()
-            for at in waiting:
-                if at is not None:
-                    self.shown.add(at, now)
-            over = None in waiting
+            over, arrived = None in waiting, [at for at in waiting if at is not None]
+            for at in arrived:
+                self.real.add(at, monotonic_ns())
+            self._frames.append((len(arrived), received, None if self._hidden else self._clock()))
+            self._drawn += len(arrived)
+            if over or monotonic_ns() - told > 1e9:
+                told = self._tell()
+
+    def _clock(self) -> float:
+        return monotonic_ns() / 1e6 + self._lead
+
+    def _tell(self) -> int:
+        clock = self._clock()
+        frames = [Frame(n, clock - received, painted and clock - painted) for n, received, painted in self._frames]
+        with self._lock:
+            self._pages.report(Report("page", self._drawn, clock, frames, 0.0), monotonic_ns())
+        self._frames = []
+        return monotonic_ns()
+
+
+class Learning:
+    """Waits for what a transcript learns after its end. A sink."""
+
+    def __init__(self) -> None:
+        self.learned = threading.Event()
+
+    def begin(self, run: Run) -> None:
+        """Nothing yet."""
+
+    def state(self, run: Run, state: str, detail: Any) -> None:
+        """Nothing yet."""
+
+    def content(self, run: Run, channel: str, text: str, choice: int) -> None:
+        """Nothing yet."""
+
+    def end(self, run: Run) -> None:
+        """Nothing yet."""
+
+    def amended(self, run: Run) -> None:
+        """There it is."""
+        self.learned.set()
 
 
 class Draw:
@@ -176,15 +241,15 @@ class Draw:
     def plain(self, kind: str, *expected: str, count: int | None = None, rate: float | None = None, **script: Any) -> Trace:
         """A steady answer of 20 to 60 pieces a second, with whatever the script adds to it."""
         rng = self.random
-        count = count or rng.randint(60, 160)
-        rate = rate or rng.uniform(20, 60)
+        count = count or rng.randint(60, 120)
+        rate = rate or rng.uniform(25, 60)
         writes = self.steady(count, rate, rng.uniform(0.1, 1.5))
         return Trace(kind, frozenset(expected), Script(self.pieces(count), **script), tuple(writes), self.any_protocol())
 
     # clean
 
     def clean_steady(self) -> Trace:
-        return replace(self.plain("clean: steady"), frame_seconds=self.random.uniform(0.003, 0.015))
+        return replace(self.plain("clean: steady"), frame_seconds=self.random.uniform(0.003, 0.015), lead=self.random.uniform(-1e6, 1e6))
 
     def clean_slow_model(self) -> Trace:
         return self.plain("clean: slow model", count=self.random.randint(8, 14), rate=self.random.uniform(1.5, 5))
@@ -246,6 +311,15 @@ class Draw:
         writes = self.steady(count, rng.uniform(20, 60), rng.uniform(2, 5))
         script = Script(self.pieces(count), keep_alive=rng.uniform(0.2, 0.8))
         return Trace("clean: queued with keep-alives", frozenset(), script, tuple(writes), self.any_protocol())
+
+    def clean_hidden_tab(self) -> Trace:
+        trace = self.plain("clean: in a tab nobody sees", count=60)
+        return replace(trace, frame_seconds=self.random.uniform(0.5, 1), lead=self.random.uniform(-1e6, 1e6), hidden=True)
+
+    def clean_ended(self) -> Trace:
+        trace = self.clean_stopped()
+        script = replace(trace.script, headers={"Server": "llama.cpp"})
+        return replace(trace, kind="clean: stopped, slots idle", script=script, protocol="openai-chat", slots="idle")
 
     def clean_no_end_marker(self) -> Trace:
         trace = self.plain("clean: no end marker", count=self.random.randint(20, 60), ending="no-terminator")
@@ -312,6 +386,11 @@ class Draw:
     def stall(self) -> Trace:
         return self._stalled("stalls and goes on", "stall")
 
+    def silent_stall(self) -> Trace:
+        """Empty chunks between the pieces, and a silence without any."""
+        trace = self._stalled("stalls in silence after empty chunks", "stall")
+        return replace(trace, empty=True, protocol=self.any_protocol(without=("ollama",)))
+
     def stall_of_slow_model(self) -> Trace:
         rng = self.random
         rate, count = rng.uniform(3, 6), rng.randint(12, 20)
@@ -355,12 +434,18 @@ class Draw:
     # reader's side
 
     def slow_display(self) -> Trace:
-        return replace(self.plain("slow display", "slow_display"), frame_seconds=self.random.uniform(0.15, 0.6))
+        lead = self.random.uniform(-1e6, 1e6)
+        return replace(self.plain("slow display", "slow_display"), frame_seconds=self.random.uniform(0.15, 0.6), lead=lead)
 
     def clinging_stop(self) -> Trace:
         rng = self.random
         trace = self.plain("Stop leaves the connection open", "stop_did_not_stop", count=300)
-        return replace(trace, stop_after=rng.uniform(2, 4), closes_after=rng.uniform(0.4, 2))
+        return replace(trace, stop_after=rng.uniform(1.5, 3), closes_after=rng.uniform(0.4, 1.5))
+
+    def goes_on(self) -> Trace:
+        script = {"headers": {"Server": "llama.cpp"}}
+        trace = self.plain("Stop, and a slot goes on", "stop_did_not_stop", count=300, **script)
+        return replace(trace, stop_after=self.random.uniform(1.5, 3), slots="busy", protocol="openai-chat")
 
     def uncancelled(self) -> Trace:
         trace = self.plain("Stop, and the server goes on", "stop_did_not_stop", count=300)
@@ -370,11 +455,11 @@ class Draw:
 KINDS: tuple[Callable[[Draw], Trace], ...] = (
     Draw.clean_steady, Draw.clean_slow_model, Draw.clean_fast_model, Draw.clean_speculative, Draw.clean_tiny, Draw.clean_one_chunk,
     Draw.clean_large_chunks, Draw.clean_reasoning, Draw.clean_hidden_reasoning, Draw.clean_tool_call, Draw.clean_stopped,
-    Draw.clean_queued, Draw.clean_no_end_marker,
+    Draw.clean_queued, Draw.clean_no_end_marker, Draw.clean_hidden_tab, Draw.clean_ended,
     Draw.held_back, Draw.unstreamed, Draw.blocks, Draw.compressed, Draw.compressed_whole, Draw.closed_early, Draw.broken_off,
     Draw.error_in_stream, Draw.error_as_object, Draw.no_usage, Draw.token_limit, Draw.stall, Draw.stall_of_slow_model,
     Draw.stall_for_good, Draw.hangs_at_the_end, Draw.silent, Draw.pings, Draw.pings_for_good, Draw.pings_from_the_start,
-    Draw.slow_display, Draw.clinging_stop, Draw.uncancelled,
+    Draw.silent_stall, Draw.slow_display, Draw.clinging_stop, Draw.goes_on, Draw.uncancelled,
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TOKENSTREAM_CONFIG", str(tmp_path / "tokenstream.toml"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setattr("tokenstream_magic.redaction._in_use", set())
     yield
     if "tokenstream_magic.transcripts.store" in sys.modules:
         from tokenstream_magic.transcripts import store

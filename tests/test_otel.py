@@ -49,8 +49,8 @@ class Told:
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     kept = Told()
     monkeypatch.setenv(telemetry.ENABLED, "1")
-    monkeypatch.setattr(telemetry, "_own_tracers", lambda: kept.tracers)
-    monkeypatch.setattr(telemetry, "_own_meters", lambda: kept.meters)
+    monkeypatch.setattr("tokenstream_magic.telemetry.instruments.own_tracers", lambda: kept.tracers)
+    monkeypatch.setattr("tokenstream_magic.telemetry.instruments.own_meters", lambda: kept.meters)
     monkeypatch.setattr(telemetry, "_instruments", {})
     yield kept
     telemetry.flush()
@@ -144,7 +144,7 @@ def test_content_only_when_its_variable_says_so(mock: MockServer, told: Told, mo
 
     loggers = LoggerProvider()
     loggers.add_log_record_processor(SimpleLogRecordProcessor(Kept()))  # type: ignore[arg-type]
-    monkeypatch.setattr(telemetry, "_own_loggers", lambda: loggers)
+    monkeypatch.setattr("tokenstream_magic.telemetry.instruments.own_loggers", lambda: loggers)
     monkeypatch.setenv(telemetry.CONTENT, wanted)
     key = "sk-" + "a1" * 20
     ts.stream(f"my key is {key}", "reasoning", base_url=mock.base_url, system="Be brief.")

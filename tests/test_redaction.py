@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from tokenstream_magic.redaction import HOLD, Passage, Redactor, advance
+from tokenstream_magic.redaction import HOLD, Growing, Passage, Redactor, advance
 
 # put together here, so that no scanner takes this file for a leak
 BODY = "aB3" * 16
@@ -92,6 +92,44 @@ def test_text_in_pieces_is_masked_as_the_whole_is(text: str, data: st.DataObject
     whole = Redactor([VALUE]).text(text)
     assert len(written) == len(whole)
     assert all(w in (t, "*") for w, t in zip(written, text, strict=True))
+
+
+OVERLAPPING = ["abcd1234 x", "1234 xefghijkl", "abababab", "/b@c d:efg", "sk-zzzzzzzzzzzzzz"]
+FRAGMENTS = st.one_of(
+    SECRETS,
+    WORDS,
+    st.sampled_from([*KEYS.values(), *OVERLAPPING, "a://me:secret@host", "://x/y:z@q"]).flatmap(
+        lambda whole: st.tuples(st.integers(0, len(whole)), st.integers(0, len(whole))).map(lambda cut: whole[min(cut) : max(cut)])
+    ),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(FRAGMENTS, max_size=7), st.sampled_from(["", " "]), st.sets(st.sampled_from([*OVERLAPPING, VALUE])), st.data())
+def test_any_cutting_gives_the_masked_whole(parts: list[str], between: str, values: set[str], data: st.DataObject) -> None:
+    text = between.join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=20) | st.just(list(range(len(text))))))
+    redactor, whole = Redactor(values), Redactor(values)
+    growing = Growing(redactor)
+    shown = [growing.feed(text[start:end]) for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert "".join(shown) + growing.end() == whole.text(text)
+    assert redactor.masked == whole.masked
+    assert growing.end() == ""
+
+
+def test_text_that_can_be_no_key_is_not_held_back() -> None:
+    growing = Growing(Redactor([VALUE]))
+    for piece in ("The ", "quick,", " brown", " fox", "; skip", " it. ", "2 + 2", "\n", "é", "task-based ", "risk", "-averse", "!"):
+        assert growing.feed(piece) == piece
+    assert [growing.feed(piece) for piece in ("a", " s", "ea", " sk", "-learn", " is", ".")] == [
+        "a",
+        " ",
+        "sea",
+        " ",
+        "",
+        "sk-learn is",
+        ".",
+    ]
 
 
 def test_a_key_without_an_end_is_masked_as_it_comes() -> None:

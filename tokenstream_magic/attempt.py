@@ -179,6 +179,7 @@ class Attempt:
         try:
             async with exchange.opened(call):
                 if host.tap is not None:
+                    host.tap.sent(exchange.stamps.requested, getattr(exchange, "asked", None))
                     host.tap.answered(exchange.status, _pairs(exchange.headers))
                 if self._lost is not None:
                     self._came_back(exchange)

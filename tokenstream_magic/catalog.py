@@ -29,6 +29,7 @@ from tokenstream_magic.endpoint import (
 )
 from tokenstream_magic.errors import BadRequest, KeyRefused, TokenstreamError
 from tokenstream_magic.keys import Secret
+from tokenstream_magic.redaction import remembered
 
 __all__ = [
     "BUILT_IN",
@@ -138,9 +139,9 @@ def has_key(endpoint: Endpoint, environment: Mapping[str, str] | None = None) ->
         return False
 
 
-def keys_in_use(endpoint: Endpoint) -> list[str]:
-    """The values of keys that must be written nowhere: that of ``endpoint``, and what stands in the variables that endpoints name."""
-    found = [endpoint.key.reveal()] if endpoint.key is not None else []
+def keys_in_use(endpoint: Endpoint | None = None) -> list[str]:
+    """The keys that must be written nowhere: of ``endpoint``, of this process's runs so far, and in the variables that endpoints name."""
+    found = [*([endpoint.key.reveal()] if endpoint is not None and endpoint.key is not None else []), *remembered()]
     with contextlib.suppress(TokenstreamError):  # a broken configuration is told by what asks for a model
         found += filter(None, (os.environ.get(each.api_key_env or "") for each in endpoints().values()))
     return found

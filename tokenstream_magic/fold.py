@@ -133,7 +133,7 @@ class Fold:
             timeline.finished = timeline.finished or at
             timeline.ended = timeline.ended or at
         elif isinstance(event, KeepAlive):
-            timeline.keep_alives += 1
+            timeline.alive(at)
         elif isinstance(event, Unknown):
             name = event.name if event.name in self._unknown or len(self._unknown) < UNKNOWN_NAMES else "others"
             self._unknown[name] = self._unknown.get(name, 0) + 1

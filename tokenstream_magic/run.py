@@ -11,19 +11,21 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from tokenstream_magic import catalog, farewell
+from tokenstream_magic import catalog, farewell, slots
 from tokenstream_magic.attempt import Attempt
+from tokenstream_magic.endpoint import Endpoint
 from tokenstream_magic.errors import TokenstreamError, one_line, redact
 from tokenstream_magic.fold import Fold
 from tokenstream_magic.plain import plain_text
 from tokenstream_magic.plan import Plan, Report, Starter
 from tokenstream_magic.proxies import passwords
 from tokenstream_magic.record import Transcript
+from tokenstream_magic.redaction import remember
 from tokenstream_magic.transport import loop, retry
 from tokenstream_magic.transport.seam import ExchangeError, Read
 from tokenstream_magic.transport.watch import Watchdog
@@ -67,11 +69,13 @@ class Run:
         self._sinks = list(sinks)
         self._task: asyncio.Task[Any] | None = None
         self._attempt: Attempt | None = None
+        self._endpoint: Endpoint | None = None  # with its address, once that is known
         self._lock = threading.Lock()
         self._stop: tuple[str, int] | None = None
         self._expired: str | None = None
         self._decided = False
         self._secrets = [*([plan.endpoint.key.reveal()] if plan.endpoint.key is not None else []), *passwords(plan.endpoint.proxy)]
+        remember(self._secrets)
         self._prefilled = -1
         self._watchdog = Watchdog(plan.limits, self._limit_passed)
 
@@ -102,11 +106,40 @@ class Run:
         loop.get_loop().call_soon_threadsafe(self._end_now)
         return True
 
+    def amended(self) -> None:
+        """The transcript learned something after its end, such as when the text was shown: sinks that can take it are told. Any thread."""
+        loop.get_loop().call_soon_threadsafe(self._amended)
+
     # on the stream thread from here on
+
+    def _amended(self) -> None:
+        if not self.future.done():  # it is part of what the sinks are told at the end
+            return
+        for sink in self._sinks:
+            take: Callable[[Run], None] | None = getattr(sink, "amended", None)
+            if take is not None:
+                try:
+                    take(self)
+                except Exception:
+                    log.exception("a sink could not take what came after the end")
 
     async def _main(self) -> None:
         with loop.hurry():
             await self._whole()
+        if self._endpoint is not None:
+            slots.left(self._endpoint)
+            await self._look_after(self._endpoint)
+
+    async def _look_after(self, endpoint: Endpoint) -> None:
+        """Whether a server that was told to stop goes on generating, where it says so. Everybody has the outcome already."""
+        timeline, headers = self.transcript.timeline, self._attempt.headers if self._attempt is not None else {}
+        if self.transcript.outcome != "stopped" or timeline.requested is None or not slots.tells(endpoint, headers):
+            return
+        try:
+            if await slots.watch(self.plan, endpoint, timeline):
+                self._amended()
+        except Exception:
+            log.exception("a server could not be asked whether it still generates")
 
     async def _whole(self) -> None:
         self._task = asyncio.current_task()
@@ -145,6 +178,9 @@ class Run:
         if self.plan.starter is not None:
             endpoint = await self.plan.starter(endpoint, self.report)
             self._secrets += [endpoint.key.reveal()] if endpoint.key is not None else []
+            remember(self._secrets)
+        self._endpoint = endpoint
+        slots.arrived(endpoint)
         number = 0
         while True:
             self.check_stopped()

@@ -128,9 +128,10 @@ export class TranscriptRenderer
   private bind(): void {
     this.bound.forEach((each, index) => {
       const stream = streams.get(each.id);
-      if (each.stream || !stream) {
+      if (!stream || each.stream === stream) {
         return;
       }
+      each.stream?.released(); // the widget model takes over from what was there before it
       each.stream = stream;
       const changed = (): void => {
         if (this.several) {

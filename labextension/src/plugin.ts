@@ -12,6 +12,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { addCommands } from './commands';
 import drawing from './drawing';
+import { early } from './early';
 import { StreamModel } from './model';
 import { followProse } from './prose';
 import { loadSettings } from './settings';
@@ -62,6 +63,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
         follow(kernel);
       }
       followProse(panel);
+      early(panel).catch(() => undefined); // then it is live a little later
     });
     if (notebooks && renderers) {
       const trans = (translator ?? nullTranslator).load('tokenstream-magic');

@@ -186,8 +186,9 @@ class Page:
     def _wait_for_keys(self) -> None:
         """JupyterLab takes its keys a while after it shows the notebook: until Escape leaves the editor, no key runs a cell."""
         for _ in range(50):
-            self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
             try:
+                self._accept_kernel()
+                self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click(timeout=2000)
                 self.page.wait_for_selector(".jp-Notebook.jp-mod-editMode", timeout=2000)
                 self.page.keyboard.press("Escape")
                 self.page.wait_for_selector(".jp-Notebook.jp-mod-commandMode", timeout=500)
@@ -204,15 +205,22 @@ class Page:
         prompt = "i => document.querySelectorAll('.jp-Notebook .jp-Cell')[i].querySelector('.jp-InputPrompt').textContent"
         before = self.page.evaluate(prompt, index)
         for _ in range(10):
-            self.cell(index).locator(".cm-content").first.click()
-            self.page.wait_for_selector(".jp-Notebook.jp-mod-editMode")
-            self.page.keyboard.press("Control+Enter")
             try:
+                self._accept_kernel()
+                self.cell(index).locator(".cm-content").first.click(timeout=5000)
+                self.page.wait_for_selector(".jp-Notebook.jp-mod-editMode", timeout=5000)
+                self.page.keyboard.press("Control+Enter")
                 self.page.wait_for_function(f"([i, before]) => ({prompt})(i) !== before", arg=[index, before], timeout=1500)
             except Exception:  # Playwright's own timeout error
                 continue
             return
         raise RuntimeError(f"cell {index} did not run")
+
+    def _accept_kernel(self) -> None:
+        """On a machine that has much to do, a cell run early makes JupyterLab ask which kernel, though it has begun one."""
+        accept = self.page.locator(".jp-Dialog", has_text="Select Kernel").locator(".jp-mod-accept")
+        if accept.count():
+            accept.first.click(timeout=2000)
 
     def run_done(self, index: int, timeout: float = 20_000) -> None:
         """Runs a cell and waits until its prompt shows a number."""

@@ -137,41 +137,113 @@ def test_the_kernel_being_killed_in_a_stream_is_said_and_the_text_stays(page: Pa
     assert page.text(2) == shown
 
 
-def test_a_connection_that_was_cut_catches_up(page: Page, lab: Lab, notebook: str, server: MockServer) -> None:
-    """Cut for as long as the rest of the stream takes, some three seconds, so that its end is missed too."""
-    line = {"up": True, "lossy": False, "refused": 0}
-    open_ones: list[WebSocketRoute] = []
+class Line:
+    """The page's websockets to its kernels: they can lose messages, and be cut."""
 
-    def connect(socket: WebSocketRoute) -> None:
-        if not line["up"]:
-            line["refused"] += 1
+    def __init__(self, page: Page) -> None:
+        self.page = page.page
+        self.loses: bytes | None = None
+        """Messages that hold this are lost."""
+        self._is_up = True
+        self._open: list[WebSocketRoute] = []
+        self.page.route_web_socket(re.compile("/api/kernels/.*/channels"), self._connect)
+
+    def cut(self) -> None:
+        self._is_up = False
+        while self._open:
+            self._open.pop().close(code=1012)
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.connectionStatus !== 'connected'"
+        )
+
+    def mend(self) -> None:
+        self._is_up = True
+
+    def _connect(self, socket: WebSocketRoute) -> None:
+        if not self._is_up:
             socket.close(code=1012)
             return
         kernel = socket.connect_to_server()
-        kernel.on_message(lambda message: None if line["lossy"] else socket.send(message))
-        open_ones[:] = [socket, kernel]
+        kernel.on_message(lambda message: None if self._is_lost(message) else socket.send(message))
+        self._open += [socket, kernel]
 
-    page.page.route_web_socket(re.compile("/api/kernels/.*/channels"), connect)
+    def _is_lost(self, message: str | bytes) -> bool:
+        return self.loses is not None and self.loses in (message.encode() if isinstance(message, str) else message)
+
+
+def test_a_connection_that_was_cut_catches_up(page: Page, lab: Lab, notebook: str) -> None:
+    """Cut for as long as the rest of the stream takes, some three seconds, so that its end is missed too."""
+    line = Line(page)
     page.open(notebook).run_done(0)
     page.run(4)
     page.wait_text(4, 50)
-    line["lossy"] = True  # what is sent now is lost, as when the server drops it
+    line.loses = b""  # what is sent now is lost, as when the server drops it
     page.page.wait_for_timeout(300)
-    line["lossy"] = False
+    line.loses = None
     page.wait_text(4, 300)
-    line["up"] = False
-    for socket in open_ones:
-        socket.close(code=1012)
+    line.cut()
     lab.wait_idle(notebook)
-    page.page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.connectionStatus !== 'connected'"
-    )
     assert page.stream(4).get_attribute("data-state") == "streaming"
-    line["up"] = True
+    line.mend()
     page.wait_state(4, "complete")
     assert page.text(4) == COUNTED
     page.save()
     (settled,) = saved(lab, notebook, 4)
+    assert settled["text"].strip() == COUNTED
+
+
+def test_a_reloaded_page_is_live_before_the_widget_manager_is(page: Page, lab: Lab, notebook: str, server: MockServer) -> None:
+    """Its request for the models waits for a busy kernel; here it is never answered while the cell runs."""
+    page.open(notebook).run_done(0)
+    page.run(2)
+    page.wait_text(2, 100)
+    page.save()
+    exchange = server.exchanges[-1]
+    line = Line(page)
+    line.loses = b"update_states"
+    page.open(notebook, kernel=False)
+    page.wait_state(2, "streaming")
+    page.wait_text(2, len(page.text(2)) + 50)
+    assert "".join(server.scripts["endless"].pieces).startswith(page.text(2))
+    press_stop(page, 2)
+    assert exchange.closed.wait(10)
+    page.wait_state(2, "stopped")
+    shown = page.text(2)
+    # then its model comes, and writes the output
+    page.page.wait_for_function(
+        "mime => window.jupyterapp.shell.currentWidget.content.model.cells.get(2).outputs.get(0).toJSON().data[mime].status === 'settled'",
+        arg=MIME,
+    )
+    assert page.text(2) == shown
+    page.save()
+    (settled,) = saved(lab, notebook, 2)
+    assert (settled["outcome"], settled["text"].strip()) == ("stopped", shown)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("again", range(4))
+def test_a_connection_cut_for_half_a_minute_catches_up_while_the_stream_goes_on(
+    page: Page, lab: Lab, notebook: str, server: MockServer, again: int
+) -> None:
+    """JupyterLab's own attempts end, by chance, within the half minute or long after it."""
+    server.scripts["counting"] = Script(COUNTING.pieces, gap=0.2)  # a minute
+    line = Line(page)
+    page.open(notebook).run_done(0)
+    page.run(1)
+    before = page.wait_text(1, 50)
+    line.cut()
+    page.page.wait_for_timeout(30_000)
+    assert page.text(1).startswith(before.strip())
+    assert page.stream(1).get_attribute("data-state") == "streaming"
+    shown = len(page.text(1))
+    line.mend()
+    page.wait_text(1, shown + 400, timeout=20_000)
+    assert page.stream(1).get_attribute("data-state") == "streaming"
+    assert COUNTED.startswith(page.text(1).strip())
+    page.wait_state(1, "complete")
+    assert page.text(1) == COUNTED
+    page.save()
+    (settled,) = saved(lab, notebook, 1)
     assert settled["text"].strip() == COUNTED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -63,8 +64,9 @@ def wait_saved(lab: Lab, notebook: str) -> list[dict[str, Any]]:
     """The outputs in the file, once they are settled: the server writes it when it sees fit."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        outputs = json.loads((lab.notebooks / notebook).read_text())["cells"][1]["outputs"]
-        if outputs and outputs[0]["data"][MIME]["status"] == "settled":
-            return list(outputs)
+        with contextlib.suppress(json.JSONDecodeError):  # read while it is written
+            outputs = json.loads((lab.notebooks / notebook).read_text())["cells"][1]["outputs"]
+            if outputs and outputs[0]["data"][MIME]["status"] == "settled":
+                return list(outputs)
         time.sleep(0.1)
     raise RuntimeError("the settled output was never saved")

@@ -49,6 +49,7 @@ class Answer:
         self.fold = Fold(self.transcript)
         self.view = view
         self.stopped: list[str] = []
+        self.amended_times = 0
 
     @property
     def id(self) -> str:
@@ -56,6 +57,9 @@ class Answer:
 
     def stop(self, cause: str) -> None:
         self.stopped.append(cause)
+
+    def amended(self) -> None:
+        self.amended_times += 1
 
     def say(self, at_ms: float, event: Any) -> None:
         for channel, text, choice in self.fold.content(event, int(at_ms * MS), 0):
@@ -177,6 +181,35 @@ def test_a_page_that_comes_late_is_told_everything_and_an_early_one_nothing(answ
     answer.say(1, Text("a"))
     comm(answer).receive({"op": "hello"})
     assert said(answer)[-1]["op"] == "snapshot"
+
+
+def test_when_a_page_drew_becomes_part_of_the_transcript_also_after_the_end(
+    answer: Answer, frames: Frames, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(live_module, "monotonic_ns", lambda: int(now * MS))
+    for number in range(3):  # each piece waits 5 ms for its message
+        now = 1_000.0 + 100 * number
+        answer.say(now - 5, Text("a"))
+        frames.pass_()
+    page = {"page": "p", "clock": 77_000.0, "work": 1.0}  # reports and messages take 1 ms; painted 20, 20 and 400 ms after they came
+    now = 1_000.0 + 601
+    drawn = {"op": "drawn", "seq": 3, "frames": [[1, 599, 579], [1, 499, 479], [1, 399, 0]], **page}
+    comm(answer).receive({"op": "hello", **page, "clock": 76_000.0})
+    comm(answer).receive(drawn)
+    shown = answer.transcript.timeline.displayed
+    assert shown is not None
+    assert abs(shown.most - 405_000) <= shown.error <= 1_000
+    assert answer.transcript.diagnosis["slow_display"].verdict == "found"
+    answer.end()
+    assert answer.amended_times == 1
+    for bad in ({**drawn, "frames": 7}, {**drawn, "clock": float("nan")}, {"op": "drawn"}):
+        comm(answer).receive(bad)
+    assert caplog.text.count("not understood") == 3
+    assert answer.amended_times == 1
+    answer.transcript.replayed = {"of": answer.id}
+    comm(answer).receive({**drawn, "page": "q"})
+    assert answer.amended_times == 1
 
 
 def test_the_bundle_goes_only_to_a_page_that_asks(answer: Answer, frames: Frames) -> None:

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -80,6 +81,26 @@ def test_it_is_ready_soon_and_is_one_process() -> None:
     took = time.monotonic() - started
     assert server.ensure(fetch.model_path()) is ready
     assert took < 10, "the benchmark has the figure; this only catches a server that hangs"
+
+
+def test_after_a_stop_it_is_seen_to_generate_no_more() -> None:
+    class Followed(Quiet):
+        said, learned = threading.Event(), threading.Event()
+
+        def content(self, *_: object) -> None:
+            self.said.set()
+
+        def amended(self, _run: object) -> None:
+            self.learned.set()
+
+    run = api.start("Write a very long story.", "local", max_tokens=900, no_log=True, sinks=[Followed()])
+    assert Followed.said.wait(60)
+    run.stop()
+    stopped = run.wait()
+    assert Followed.learned.wait(30)
+    finding = stopped.diagnosis["stop_did_not_stop"]
+    assert finding.verdict == "clear"
+    assert finding.evidence["server_idle_ms"] > 0
 
 
 def test_the_socket_is_the_users_alone() -> None:

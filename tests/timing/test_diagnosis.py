@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import tokenstream_magic as ts
-from tokenstream_magic import api
+from tokenstream_magic import api, asking
 from tokenstream_magic.cli import main
 from tokenstream_magic.display.views import Quiet
 from tokenstream_magic.mock import MockServer, Script
@@ -23,6 +23,7 @@ from tokenstream_magic.timing.timeline import Timeline
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "diagnosis.md"
 TEXT = words(STORY)
+MS = 1_000_000
 SCRIPTS = {
     "clean": (Script(TEXT, first=0.1, gap=0.015), set()),
     "steps": (Script(TEXT, first=0.1, gap=0.2, together=8), set()),
@@ -110,7 +111,7 @@ def test_stop_that_stopped_and_stop_that_did_not(mock):
 
 
 def test_a_lasting_answer_that_was_not_cancelled_is_a_stop_that_did_not_stop(mock):
-    prepared = api.ask("Hi", "endless", base_url=mock.base_url, protocol="openai-responses", no_log=True)
+    prepared = asking.ask("Hi", "endless", base_url=mock.base_url, protocol="openai-responses", no_log=True)
     talking = Talking()
     lasting = replace(prepared.plan, endpoint=replace(prepared.plan.endpoint, resumable=True))
     run = api.begin(replace(prepared, plan=lasting), sinks=[talking])
@@ -126,6 +127,27 @@ def test_a_display_that_is_behind_is_found_only_where_it_measured(answers):
         quick.add(at, at + 20_000_000)
     verdicts = [diagnose(answers["clean"], shown=shown)["slow_display"].verdict for shown in (None, quick, slow)]
     assert verdicts == ["unknown", "clear", "found"]
+
+
+def test_keep_alives_count_where_they_came():
+    def stalled(alive, known=True):
+        timeline = Timeline(requested=0, first_event=1, finished=9_000 * MS, ended=9_000 * MS)
+        pieces = [*range(100, 1_100, 50), 8_000]
+        for at in sorted([*pieces, *alive]):
+            if at in pieces:
+                timeline.add(at * MS, 0, 4, at)
+            else:
+                timeline.alive(at * MS)
+        if not known:
+            timeline.keep_alive_offsets = None
+        return Transcript(choices=[Choice(text="x" * 84)], outcome="complete", timeline=timeline).diagnosis["keep_alive_only"]
+
+    before = [10, 11, 12, 60, 115, 165, 215, 265]  # empty chunks while the text flowed say nothing of its silence
+    assert stalled(before).verdict == "clear"
+    assert stalled(before, known=False).verdict == "found"  # a record that only counted them
+    assert stalled([*before, 7_990]).verdict == "clear"  # the next block's opening
+    found = stalled([*before, 3_000, 3_001, 5_000])
+    assert (found.verdict, found.evidence["in_the_silence"], found.evidence["last_seconds"]) == ("found", 2, 5.0)
 
 
 def test_the_server_s_own_clock_gives_a_short_answer_away():
@@ -186,13 +208,16 @@ def test_the_command_prints_it_and_gives_json(mock, capsys):
 @given(
     st.lists(st.tuples(st.integers(-(10**12), 10**14), st.integers(0, 3), st.integers(0, 10**6)), max_size=60),
     st.dictionaries(
-        st.sampled_from("requested headers first_event finished usage ended stop_requested closed".split()), st.integers(0, 10**14)
+        st.sampled_from("requested headers first_event finished usage ended stop_requested closed server_busy server_idle".split()),
+        st.integers(0, 10**14),
     ),
     st.sampled_from(["running", "complete", "stopped", "truncated", "failed"]),
     st.one_of(st.none(), st.integers(-5, 10**15)),
+    st.one_of(st.none(), st.lists(st.integers(-(10**12), 10**14), max_size=9)),
 )
-def test_no_record_however_strange_breaks_it(events, moments, outcome, tokens):
+def test_no_record_however_strange_breaks_it(events, moments, outcome, tokens, alive):
     timeline = Timeline(**moments, keep_alives=10**9)
+    timeline.keep_alive_offsets = alive
     for number, (at, channel, characters) in enumerate(events):
         timeline.add(at, channel, characters, number)
     error = {"type": "\x1b[31m<b>|" * 99, "status": "x", "message": None}

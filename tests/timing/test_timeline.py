@@ -1,9 +1,10 @@
+import zlib
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tokenstream_magic.timing.timeline import CHANNELS, Stamp, Timeline, decode, unpack
+from tokenstream_magic.timing.timeline import CHANNELS, KEPT_ALIVE, Displayed, Stamp, Timeline, decode, unpack
 
 MS = 1_000_000
 EVENT = st.tuples(st.integers(0, 10**11), st.integers(0, len(CHANNELS) - 1), st.integers(0, 2**32 - 1), st.booleans(), st.integers(0, 15))
@@ -156,6 +157,32 @@ def test_an_encoded_timeline_comes_back_to_the_nanosecond(made, closed, keep_ali
     assert back.encode() == made.encode()
 
 
+@settings(deadline=None)
+@given(TIMELINES, st.lists(st.integers(0, 10**12), max_size=40), st.one_of(st.none(), st.tuples(*[st.integers(0, 2**62)] * 7)))
+def test_keep_alives_and_the_display_come_back_with_it(made, alive, displayed):
+    for at in alive:
+        made.alive(at)
+    made.displayed, made.server_busy = displayed and Displayed(*displayed), 5
+    assert decode(made.encode()) == made
+    old = bytes((2,)) + zlib.compress(bytes(10) + bytes((0, 3, 0)))
+    assert (decode(old).keep_alives, decode(old).keep_alive_offsets, decode(old).displayed) == (3, None, None)
+
+
+def test_keep_alives_have_stamps_in_silences_and_never_more_than_so_many():
+    one = timeline([(1_000 * MS, 0, 3, False, 0)], requested=0)
+    for at in (1_050, 1_101, 1_102, 1_190, 1_250):
+        one.alive(at * MS)
+    assert (one.keep_alives, one.keep_alive_offsets) == (5, [1_101 * MS, 1_250 * MS])
+    for number in range(20_000):
+        one.alive((2_000 + 300 * number) * MS)
+    kept = one.keep_alive_offsets
+    assert KEPT_ALIVE / 2 <= len(kept) <= KEPT_ALIVE
+    assert kept[-1] > 5_900_000 * MS
+    gaps = [after - before for before, after in pairwise(kept)]
+    assert max(gaps) <= 20_000 * MS
+    assert one.keep_alives == 20_005
+
+
 def test_timelines_that_differ_in_anything_are_not_equal():
     def made():
         one = timeline([(10, 0, 3, False, 0), (20, 1, 2, False, 0)])
@@ -192,8 +219,6 @@ def test_a_damaged_column_raises_a_value_error_and_nothing_else(column, data):
 
 
 def test_a_column_that_unpacks_without_end_is_refused():
-    import zlib
-
     with pytest.raises(ValueError, match="damaged"):
         decode(bytes((2,)) + zlib.compress(bytes(300_000_000), 9))
 

@@ -208,7 +208,7 @@ def test_a_damaged_file_is_moved_aside_and_what_can_be_read_is_kept(mock: MockSe
         if damage == "half":
             file.truncate(size // 2 // 4096 * 4096)
         else:
-            at = 200 if damage == "schema" else size // 3 // 4096 * 4096
+            at = 100 if damage == "schema" else size // 3 // 4096 * 4096
             file.seek(at)
             file.write(b"\xff" * (4096 if damage == "page" else 1500))
     before = database().read_bytes()

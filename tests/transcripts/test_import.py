@@ -19,6 +19,7 @@ from tokenstream_magic.exchange import reading
 from tokenstream_magic.exchange.portable import to_data
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Choice, Transcript
+from tokenstream_magic.timing.timeline import Displayed
 
 SCRIPTS = ["hello", "reasoning", "tools", "choices", "citations", "logprobs", "refusal", "cut", "unauthorized"]
 
@@ -34,6 +35,9 @@ def made() -> dict[str, Any]:
     one.timeline.requested = 0
     one.timeline.add(1_000_000, 0, 6, 0)
     one.timeline.add(5_000_000, 0, 6, 1)
+    for at in (700_000_000, 700_000_001, 1_400_000_000):
+        one.timeline.alive(at)
+    one.timeline.displayed, one.timeline.server_idle = Displayed(2, 1, 2, 3, 3, 1, 0), 9_000_000
     return to_data(one)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -23,9 +24,10 @@ from tokenstream_magic.mock.script import Script, words
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Choice, Transcript, Usage, new_id, now
 from tokenstream_magic.timing.metrics import Timing
-from tokenstream_magic.timing.timeline import Timeline
+from tokenstream_magic.timing.timeline import Displayed, Timeline
 from tokenstream_magic.transcripts.schema import batches
 from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transport import loop
 from tokenstream_magic.wire.kept import Wire
 
 LOST_NS = 250_000_000
@@ -61,6 +63,8 @@ def test_every_field_of_a_transcript_is_kept(either: str) -> None:
     timeline.add(2001, 1, 3, 1)
     timeline.add(2001, 0, 2, 1, 3)
     timeline.add(8999, 2, 0, 4)
+    timeline.keep_alive_offsets, timeline.displayed = [-5, 1500, 10**9], Displayed(1, 2, 3, 4, 5, 6, 7)
+    timeline.server_busy, timeline.server_idle = 9500, 9900
     given["timeline"] = timeline
     given |= {"host": "worker-1", "clock_offset_ms": -2.5, "kept_wire": Wire("gemini", left_out=3)}
     for field in fields(Transcript):
@@ -73,6 +77,22 @@ def test_every_field_of_a_transcript_is_kept(either: str) -> None:
     assert store.get(made.id) == made
     assert store.get(made.id).wire == made.kept_wire
     assert list(store.get(made.id).timeline) == list(timeline)
+
+
+def test_what_a_transcript_learns_after_its_end_is_kept(mock: MockServer, either: str) -> None:
+    run = api.start("Hi", "hello", base_url=mock.base_url)
+    sent = run.wait()
+    sent.timeline.displayed = Displayed(3, 10, 20, 30, 10, 2, 1)
+    run.amended()
+    loop.submit(asyncio.sleep(0)).result()  # the sinks are told
+    found = ts.transcripts.get(sent.id)
+    assert found == sent
+    assert found.diagnosis["slow_display"].verdict == "clear"
+    ts.transcripts.delete(sent.id)
+    run.amended()
+    loop.submit(asyncio.sleep(0)).result()
+    with pytest.raises(BadRequest):
+        ts.transcripts.get(sent.id)
 
 
 @pytest.mark.parametrize("script", ["hello", "cut", "error", "unauthorized", "no-finish"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 import threading
 
@@ -15,9 +17,10 @@ from tokenstream_magic.transport import loop
 
 @pytest.fixture(autouse=True)
 def interval():
-    before = sys.getswitchinterval()
+    before, collected = sys.getswitchinterval(), gc.get_threshold()
     yield
     sys.setswitchinterval(before)
+    gc.set_threshold(*collected)
 
 
 def test_while_a_stream_runs_a_computing_thread_gives_way_sooner_and_afterwards_as_before() -> None:
@@ -50,3 +53,17 @@ def test_what_a_user_set_meanwhile_or_set_shorter_stays() -> None:
     with loop.hurry():
         sys.setswitchinterval(0.05)
     assert sys.getswitchinterval() == pytest.approx(0.05, abs=1e-5)
+
+
+def test_while_very_many_streams_run_all_objects_are_looked_through_more_rarely() -> None:
+    gc.set_threshold(600, 9, 8)
+    with contextlib.ExitStack() as few:
+        for _ in range(loop.CROWD - 1):
+            few.enter_context(loop.hurry())
+        assert gc.get_threshold() == (600, 9, 8)
+        with loop.hurry(), loop.hurry():
+            assert gc.get_threshold() == (600, 9, 8 * loop.RARELY)
+        assert gc.get_threshold() == (600, 9, 8)
+        with loop.hurry():
+            gc.set_threshold(5, 5, 5)
+        assert gc.get_threshold() == (5, 5, 5)

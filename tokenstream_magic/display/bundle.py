@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tokenstream_magic.display.inert import for_markdown, for_terminal
+from tokenstream_magic.display.masked import masked
 from tokenstream_magic.errors import StoreError, one_line
 from tokenstream_magic.record import Transcript
 
@@ -30,6 +31,7 @@ _CAUSES = {
 
 def settled(transcript: Transcript) -> tuple[dict[str, Any], dict[str, Any]]:
     """Data and metadata of a finished transcript."""
+    transcript = masked(transcript)
     ending = in_words(transcript)
     said = transcript.text or transcript.refusal
     text = for_terminal(said)
@@ -112,6 +114,7 @@ def content(transcript: Transcript) -> dict[str, Any]:
 
 def document(transcript: Transcript) -> dict[str, Any]:
     """The content of a ``.tokenstream.json`` file: data and metadata in one, and beside them what was asked."""
+    transcript = masked(transcript)
     asked = {
         "prompt": transcript.prompt,
         "system": transcript.system,

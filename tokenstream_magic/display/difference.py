@@ -13,6 +13,7 @@ from typing import Any
 from tokenstream_magic.display.bundle import in_words
 from tokenstream_magic.display.inert import for_terminal
 from tokenstream_magic.display.listing import table
+from tokenstream_magic.display.masked import masked
 from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
 
@@ -107,7 +108,8 @@ class Difference:
         return "\n".join([figures + prompt, "", f"{'A':<{COLUMN}} │ B", f"{'─' * COLUMN}─┼─{'─' * COLUMN}", *rows])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/markdown": self.markdown(), "text/plain": str(self)}
+        shown = Difference(masked(self.first), masked(self.second))
+        return {"text/markdown": shown.markdown(), "text/plain": str(shown)}
 
     def markdown(self) -> str:
         """A table of the figures, and the words: what only A has struck out, what only B has bold."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic, monotonic_ns
 from typing import Any
 
@@ -20,12 +21,16 @@ import ipywidgets
 import traitlets
 from IPython.display import display
 
+from tokenstream_magic import catalog
 from tokenstream_magic.display.bundle import live, live_columns, settled, settled_columns
+from tokenstream_magic.display.drawn import report_of
 from tokenstream_magic.display.plain import Plain
 from tokenstream_magic.display.pump import Message, Pump
 from tokenstream_magic.display.views import where
 from tokenstream_magic.record import Transcript
+from tokenstream_magic.redaction import Growing, Redactor
 from tokenstream_magic.run import Run
+from tokenstream_magic.timing.shown import Pages
 from tokenstream_magic.timing.timeline import CHANNELS, Timeline
 from tokenstream_magic.transport import loop
 
@@ -101,6 +106,7 @@ class LiveView:
         self._unsent: list[tuple[str, str, int, int]] = []
         self._messages: list[Callable[[], Message]] = []
         self._sent: dict[int, _Sent] = {0: _Sent()}
+        self._masks: dict[tuple[str, int, int], Growing] = {}
         self._seq = 0
         self._status = "starting"
         self._meta: dict[str, Any] = {}
@@ -111,6 +117,7 @@ class LiveView:
         self._restored = False
         self._cell: str | None = None
         self._plain: Plain | None = None
+        self._pages = Pages()
 
     def open(self, run: Run) -> None:
         """Publishes the output that our view binds to."""
@@ -231,7 +238,7 @@ class LiveView:
         with self._lock:
             pieces, self._unsent = self._unsent, []
             said, self._messages = self._messages, []
-        messages = list(self._appends(pieces))
+        messages = [*self._appends(pieces), *self._held_back()]
         # a snapshot is taken only now, so that it holds the text in front of it
         return messages + [make() for make in said]
 
@@ -256,6 +263,8 @@ class LiveView:
                 when["at"] = moments
             for part in self._taken(channel, choice, "".join(texts)):
                 self._seq += 1
+                with self._lock:
+                    self._pages.sent(stamps[0], monotonic_ns())
                 message: Message = {"op": "append", "seq": self._seq, "channel": channel, **part}
                 if choice:
                     message["choice"] = choice
@@ -275,6 +284,7 @@ class LiveView:
             sent = self._sent.setdefault(choice, _Sent())
             if channel == "tool":
                 return list(self._calls(sent, choice))
+            text = self._mask(channel, choice).feed(text)
             (sent.reasoning if channel == "reasoning" else sent.text).append(text)
             return [{"text": text}]
 
@@ -284,14 +294,41 @@ class LiveView:
         for number, (name, pieces) in enumerate(self._run.fold.calls(choice)):
             fresh = number == len(sent.calls)
             if fresh:
-                sent.calls.append((name or "", []))
-            known = sent.calls[number][1]
-            more = pieces[len(known) :]
+                sent.calls.append((self._redactor.text(name or ""), []))
+            known, mask = sent.calls[number][1], self._mask("tool", choice, number)
+            more = [mask.feed(piece) for piece in pieces[len(known) :]]
             known += more
             if fresh:
-                yield {"text": "".join(more), "call": number, "name": name or ""}
+                yield {"text": "".join(more), "call": number, "name": sent.calls[number][0]}
             elif more:
                 yield {"text": "".join(more), "call": number}
+
+    @cached_property
+    def _redactor(self) -> Redactor:
+        """What may not be shown, known by the time of the first piece."""
+        return Redactor(catalog.keys_in_use())
+
+    def _mask(self, channel: str, choice: int, call: int = 0) -> Growing:
+        """What keeps keys out of one strand of text."""
+        if (channel, choice, call) not in self._masks:
+            self._masks[channel, choice, call] = Growing(self._redactor)
+        return self._masks[channel, choice, call]
+
+    def _held_back(self) -> Iterator[Message]:
+        """The rest of each strand, once nothing can follow that would make a key of it."""
+        if self._run is None or self._run.transcript.outcome == "running":
+            return
+        for (channel, choice, call), mask in self._masks.items():
+            rest = mask.end()
+            if rest:
+                with self._lock:
+                    self._pages.sent(self._run.transcript.timeline.last or 0, monotonic_ns())
+                    sent, self._seq = self._sent[choice], self._seq + 1
+                    (sent.calls[call][1] if channel == "tool" else sent.reasoning if channel == "reasoning" else sent.text).append(rest)
+                message: Message = {"op": "append", "seq": self._seq, "channel": channel, "text": rest, "at": []}
+                timeline = self._run.transcript.timeline
+                message |= {"ms": ((timeline.last or timeline.origin) - timeline.origin) // 1_000_000, "n": len(timeline)}
+                yield message | ({"choice": choice} if choice else {}) | ({"call": call} if channel == "tool" else {})
 
     # from the page
 
@@ -299,8 +336,10 @@ class LiveView:
         op = message.get("op") if isinstance(message, dict) else None
         if self._plain is not None:
             self._plain.heard()
-        if op == "hello" and message.get("restored"):
+        if op in ("hello", "sync") and message.get("restored"):
             self._restored = True
+        if op == "drawn" or (op == "hello" and "clock" in message):
+            self._drawn(message)
         if op == "stop":
             self.stop()
         elif op == "sync" or (op == "hello" and self._has_begun()):
@@ -311,8 +350,21 @@ class LiveView:
             _on_stream_thread(lambda: self._tell(lambda: {"op": "place", "cell": self._cell, "output": self.output()}))
         elif op == "settled":
             self._close()
-        elif op != "hello":
+        elif op not in ("hello", "drawn"):
             log.warning("the page sent a message that is not understood and is ignored")
+
+    def _drawn(self, message: dict[str, Any]) -> None:
+        """When a page drew what it was sent: part of the transcript, also when it is told only after the end."""
+        at, report, run = monotonic_ns(), report_of(message), self._run
+        if report is None:
+            log.warning("the page sent a report that is not understood and is ignored")
+            return
+        with self._lock:
+            told = self._pages.report(report, at)
+            displayed = self._pages.displayed() if told else None
+        if displayed is not None and run is not None and run.transcript.replayed is None:
+            run.transcript.timeline.displayed = displayed
+            run.amended()
 
     def _has_begun(self) -> bool:
         """Whether a page that comes only now has missed something."""

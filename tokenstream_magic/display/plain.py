@@ -13,8 +13,10 @@ from importlib.metadata import version
 from time import monotonic
 from typing import Any
 
+from tokenstream_magic import catalog
 from tokenstream_magic.display.bundle import live
 from tokenstream_magic.display.inert import for_markdown
+from tokenstream_magic.redaction import Growing, Redactor
 from tokenstream_magic.run import Run
 
 PATIENCE = 2.0
@@ -48,6 +50,8 @@ class Plain:
         self._place: Any = None
         self._shown_at = 0.0
         self._shown = 0
+        self._safe = ""
+        self._masked = Growing(Redactor(catalog.keys_in_use()))
 
     def heard(self) -> None:
         """A page with our extension is there."""
@@ -66,9 +70,10 @@ class Plain:
         text = self._run.transcript.text
         waited = now - self._shown_at
         if len(text) != self._shown and (waited >= _SELDOM or (waited >= _OFTEN and len(text) >= self._shown * _GROWN)):
+            self._safe += self._masked.feed(text[self._shown :])
             self._shown, self._shown_at = len(text), now
-            data = live(self._run.transcript, self._model_id, text)
-            self._handle.update({**data, "text/markdown": for_markdown(text)}, raw=True)
+            data = live(self._run.transcript, self._model_id, self._safe)
+            self._handle.update({**data, "text/markdown": for_markdown(self._safe)}, raw=True)
 
     def end(self) -> None:
         """The run is over: nothing is left to stop."""

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from tokenstream_magic import catalog
 from tokenstream_magic.display.bundle import settled, settled_columns
 from tokenstream_magic.display.inert import for_terminal
 from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
+from tokenstream_magic.redaction import Growing, Redactor
 from tokenstream_magic.run import Run, Sink
 
 
@@ -79,6 +81,7 @@ class Terminal(Quiet):
         self._pieces: queue.SimpleQueue[str | Mapping[str, Any] | None] = queue.SimpleQueue()
         self._column_open = False
         self._bar: Any = None
+        self._masked: Growing | None = None
 
     def state(self, run: Run, state: str, detail: Mapping[str, Any]) -> None:
         """The progress of a fetch."""
@@ -88,10 +91,14 @@ class Terminal(Quiet):
     def content(self, run: Run, channel: str, text: str, choice: int) -> None:
         """Text as it comes; reasoning and other choices are left to the transcript."""
         if channel in ("text", "refusal") and choice == 0:
-            self._pieces.put(text)
+            if self._masked is None:
+                self._masked = Growing(Redactor(catalog.keys_in_use()))
+            self._pieces.put(self._masked.feed(text))
 
     def end(self, run: Run) -> None:
         """Nothing more will come."""
+        if self._masked is not None:
+            self._pieces.put(self._masked.end())
         self._pieces.put(None)
 
     def wait(self, run: Run) -> None:
@@ -123,6 +130,8 @@ class Terminal(Quiet):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        if not piece:
+            return
         self._column_open = not piece.endswith("\n")
         sys.stdout.write(for_terminal(piece))
         sys.stdout.flush()

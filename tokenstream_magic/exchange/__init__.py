@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenstream_magic import catalog, transcripts
-from tokenstream_magic.errors import BadRequest, TokenstreamError
+from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.redaction import Redactor
 
@@ -28,7 +28,7 @@ def export(found: Iterable[Transcript], path: str | os.PathLike[str], *, form: s
         raise BadRequest(f"{chosen or 'A file without an ending'} is no form of export.", f"There are: {', '.join(FORMS)}.")
     file = target(path, force=force)
     with written(file, force=force) as out:
-        count = FORMS[chosen](_settled(found), out, Redactor(_keys()))
+        count = FORMS[chosen](_settled(found), out, Redactor(catalog.keys_in_use()))
         if not count:
             raise BadRequest("There is nothing to export.", "%transcripts lists what was kept.")
     return file
@@ -55,25 +55,20 @@ def bring_in(path: str | os.PathLike[str], protocol: str = "auto") -> tuple[int,
     store = transcripts.open_store()
     if store.database.read_only is not None:
         raise BadRequest(store.database.read_only)
-    found: dict[str, Transcript] = {}
     seen = 0
-    for transcript in reading.transcripts(path, protocol):
-        seen += 1
-        found.setdefault(transcript.id, transcript)
+
+    def each() -> Iterator[Transcript]:
+        nonlocal seen
+        for transcript in reading.transcripts(path, protocol):
+            seen += 1
+            yield transcript
+
+    new = store.add_many(each())  # which writes nothing before it has seen the last of them
     if not seen:
         raise BadRequest(f"There is no transcript in {Path(os.fspath(path)).name}.")
-    new = store.add_many(found.values())
+    store.catch_up()
     return new, seen - new
 
 
 def _settled(found: Iterable[Transcript]) -> Iterable[Transcript]:
     return (transcript for transcript in found if transcript.outcome != "running")
-
-
-def _keys() -> list[str]:
-    """The values of the keys in use, which are masked whatever they look like."""
-    try:
-        variables = [endpoint.api_key_env for endpoint in catalog.endpoints().values()]
-    except TokenstreamError:  # a broken configuration is told by what asks for a model
-        variables = []
-    return [os.environ[name] for name in variables if name and os.environ.get(name)]

@@ -1,7 +1,8 @@
 """The ``logs.db`` of Simon Willison's ``llm``, read only and without running anything that is in it.
 
-Its schema grew over the years: columns that are not there are empty. Rows become transcripts with the prompt, the answer,
-the figures it kept and its conversation; it keeps no arrival times.
+Its schema grew over the years: columns that are not there are empty, and since version 0.35 what is new is in other tables
+(:mod:`tokenstream_magic.exchange.turns_of_llm`), beside the old ones. Rows become transcripts with the prompt, the answer, the
+figures it kept and its conversation; it keeps no arrival times.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from tokenstream_magic.errors import BadRequest, one_line
 from tokenstream_magic.exchange.portable import TEXT_LIMIT, Unfit
+from tokenstream_magic.exchange.turns_of_llm import TABLES, turns
 from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.record import Choice, Transcript, Usage, ulid
 from tokenstream_magic.timing.metrics import Timing
@@ -49,21 +51,33 @@ def transcripts(file: Path) -> Iterator[Transcript]:
 
         connection.set_progress_handler(ticked, _STEPS)
         connection.row_factory = sqlite3.Row
-        for number, row in enumerate(connection.execute(_query(connection, file)), 1):
+        older, newer = _kinds(connection, file)
+        for number, row in enumerate(connection.execute(_query(connection, file)) if older else (), 1):
             yield _transcript(dict(row), f"{file.name}, response {number}")
+        for number, turn in enumerate(turns(connection, file.name) if newer else (), 1):
+            yield _transcript(turn, f"{file.name}, turn {number}")
     except sqlite3.Error as error:
         raise BadRequest(f"{file.name} cannot be read: {one_line(error)}.", "Nothing was imported.") from None
     finally:
         connection.close()
 
 
-def _query(connection: sqlite3.Connection, file: Path) -> str:
-    """What is read; a view of that name would run whatever it says and is refused."""
-    kinds = dict(connection.execute("SELECT name, type FROM sqlite_master WHERE name IN ('responses', 'transcripts')"))
+def _kinds(connection: sqlite3.Connection, file: Path) -> tuple[bool, bool]:
+    """Whether the older and the newer tables are there; a view of such a name would run whatever it says and is refused."""
+    names = ("responses", "transcripts", "fragments", "attachments", *TABLES)
+    asked = f"SELECT name, type FROM sqlite_master WHERE name IN ({', '.join('?' * len(names))})"  # noqa: S608 - question marks
+    kinds = {row["name"]: row["type"] for row in connection.execute(asked, names)}
+    older = kinds.get("responses") == "table"
+    newer = all(kinds.get(name) == "table" for name in (*TABLES, "fragments", "attachments"))
     if kinds.get("transcripts") == "table" and "responses" not in kinds:
         raise BadRequest(f"{file.name} is a database of ours.", "Name it in TOKENSTREAM_DATABASE, or export from it.")
-    if kinds.get("responses") != "table":
+    if not (older or newer) or any(kinds.get(name, "table") != "table" for name in ("responses", *TABLES)):
         raise BadRequest(f"{file.name} is a database, but no logs.db of llm.", "llm logs path tells where that is.")
+    return older, newer
+
+
+def _query(connection: sqlite3.Connection, file: Path) -> str:
+    """What is read of the older tables."""
     there = {row[1] for row in connection.execute("PRAGMA table_info(responses)")}  # generated columns are not among them
     if not {"id", "prompt", "response"} <= there:
         raise BadRequest(f"{file.name} is a logs.db of a form that is not known.", "Nothing was imported.")
@@ -101,11 +115,11 @@ def _transcript(row: Mapping[str, Any], where: str) -> Transcript:
         resolved_model=text("resolved_model")[:4096] or None,
         prompt=prompt,
         system=system or None,
-        messages=messages,
+        messages=row.get("messages", messages),
         options=_options(text("options_json"), where),
         outcome="complete",
         conversation_id=text("conversation_id")[:4096] or None,
-        choices=[Choice(text=answer, reasoning=text("reasoning"))],
+        choices=[Choice(text=answer, reasoning=text("reasoning"), tool_calls=row.get("tool_calls", []))],
         usage=usage,
         tags=[TAG],
     )

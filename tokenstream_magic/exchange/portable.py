@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from tokenstream_magic.errors import BadRequest, one_line
@@ -19,7 +20,7 @@ from tokenstream_magic.plain import DEPTH, plain, plain_text
 from tokenstream_magic.record import FORMATS, Choice, Transcript, Usage
 from tokenstream_magic.redaction import Redactor
 from tokenstream_magic.timing.metrics import Timing, measure
-from tokenstream_magic.timing.timeline import CHANNELS, MOMENTS, Timeline
+from tokenstream_magic.timing.timeline import CHANNELS, KEPT_ALIVE, MOMENTS, Displayed, Timeline
 
 SCHEMA = "tokenstream.transcript/1"
 TEXT_LIMIT = 16 * 1024 * 1024
@@ -96,10 +97,7 @@ class _Check:
         level: list[Any] = [{name: value for name, value in data.items() if name != "timeline"}]  # whose columns are checked one by one
         for _ in range(DEPTH):
             level = [
-                item
-                for value in level
-                if isinstance(value, (dict, list))
-                for item in (value.values() if isinstance(value, dict) else value)
+                item for value in level for item in (value.values() if isinstance(value, dict) else value) if isinstance(item, (dict, list))
             ]
             if not level:
                 return
@@ -280,16 +278,23 @@ class _Check:
             min(columns["flags"]) >= 0 and max(columns["flags"]) <= 0xFF and max(f & 7 for f in columns["flags"]) < len(CHANNELS)
         ):
             self.fail("has a timeline entry that cannot be")
-        scale, at, read = 1 if exact is not None else 1000, 0, -1
-        for step, characters, flags in zip(steps, columns["characters"], columns["flags"], strict=True):
-            at += step * scale
-            if not -LONGEST_NS <= at <= LONGEST_NS:
-                self.fail("has a timeline entry that cannot be")
-            read += flags >> 7
-            timeline.add(at, flags & 7, characters, read, flags >> 3 & 15)
+        at = list(accumulate(steps if exact is not None else [step * 1000 for step in steps]))
+        if at and not -LONGEST_NS <= min(at) <= max(at) <= LONGEST_NS:
+            self.fail("has a timeline entry that cannot be")
+        timeline.fill(at, columns["characters"], bytes(columns["flags"]))
         self.moments(timeline, given)
         timeline.reads = self.whole("number of reads", given.get("reads", timeline.fresh_reads), 1 << 32)
         timeline.keep_alives = self.whole("number of keep-alives", given.get("keep_alives", 0), 1 << 32)
+        alive, displayed = given.get("keep_alive_ns"), given.get("displayed_us")
+        if alive is not None:
+            offsets = self.listed("keep-alives", alive, KEPT_ALIVE)
+            if set(map(type, offsets)) - {int} or any(abs(at) > LONGEST_NS for at in offsets):
+                self.fail("has a keep-alive that cannot be")
+            timeline.keep_alive_offsets = offsets
+        if displayed is not None:
+            if not isinstance(displayed, dict) or displayed.keys() != set(Displayed._fields):
+                self.fail("has figures of a display that are none")
+            timeline.displayed = Displayed(**{name: self.whole(f"display {name}", value) for name, value in displayed.items()})
         return timeline
 
     def spread(self, runs: list[Any]) -> list[int]:
@@ -318,10 +323,7 @@ class _Check:
 
     def agreement(self, transcript: Transcript) -> None:
         """The timeline says of no text that there is more of it than there is."""
-        counted: dict[tuple[int, str], int] = {}
-        for stamp in transcript.timeline:
-            key = (stamp.choice, stamp.channel)
-            counted[key] = counted.get(key, 0) + stamp.characters
+        counted = transcript.timeline.characters()
         sizes: dict[tuple[int, str], int] = {}
         for choice in transcript.choices:
             index = min(choice.index, 15)

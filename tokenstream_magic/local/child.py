@@ -46,7 +46,7 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.hostnames = [settings["host"]]
     params.port = settings["port"]
     params.ui = False
-    params.endpoint_slots = False
+    params.endpoint_slots = bool(settings.get("slots_told"))
     params.verbosity = 0
     params.cors_origins = "http://localhost"
     params.cors_credentials = False

@@ -96,6 +96,7 @@ class LocalServer:
             "port": self._port,
             "directory": str(self._directory),
             "key": self._key.reveal() if self._key else None,
+            "slots_told": self._socket is not None,  # after a Stop it is asked whether it still generates; on a port it tells nobody
         }
         log = self._directory / "log"
         with log.open("wb") as errors:

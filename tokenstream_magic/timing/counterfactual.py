@@ -75,6 +75,7 @@ def buffered(timeline: Timeline) -> Timeline:
     changed.first_byte = changed.first_event = changed.finished = end
     changed.usage = None if timeline.usage is None else end
     changed.ended, changed.reads, changed.keep_alives = end, 1, timeline.keep_alives
+    changed.keep_alive_offsets = []
     for stamp in timeline:
         _add(changed, stamp, end, 0)
     return changed
@@ -105,6 +106,7 @@ def smooth(timeline: Timeline, tokens_per_second: float, output_tokens: int | No
     characters = sum(stamp.characters for stamp in stamps)
     changed = _moments(timeline)
     changed.reads, changed.keep_alives = timeline.reads, timeline.keep_alives
+    changed.keep_alive_offsets = timeline.keep_alive_offsets
     free = 0.0
     last = 0
     for stamp in stamps:
@@ -127,6 +129,8 @@ def delayed(timeline: Timeline, milliseconds: float) -> Timeline:
         at = getattr(timeline, name)
         setattr(changed, name, None if at is None else at + wait)
     changed.reads, changed.keep_alives = timeline.reads, timeline.keep_alives
+    alive = timeline.keep_alive_offsets
+    changed.keep_alive_offsets = alive and [offset + wait for offset in alive]
     for stamp in timeline:
         _add(changed, stamp, timeline.origin + stamp.offset_ns + wait, stamp.read)
     return changed
@@ -148,7 +152,8 @@ def _moments(timeline: Timeline) -> Timeline:
 
 def _copy(timeline: Timeline) -> Timeline:
     changed = _moments(timeline)
-    changed.reads, changed.keep_alives = timeline.reads, timeline.keep_alives
+    changed.reads, changed.keep_alives, changed.displayed = timeline.reads, timeline.keep_alives, timeline.displayed
+    changed.keep_alive_offsets = timeline.keep_alive_offsets
     for stamp in timeline:
         _add(changed, stamp, timeline.origin + stamp.offset_ns, stamp.read)
     return changed

@@ -123,26 +123,44 @@ def missing_usage(case: Case) -> Finding:
     return Finding("missing_usage", "found", f"The server did not count the tokens of the answer{some}.", evidence, threshold, advice)
 
 
+def _since(asked: int | None, at: int | None) -> float | None:
+    return None if asked is None or at is None else round((at - asked) / 1e6, 1)
+
+
 def stop_did_not_stop(case: Case) -> Finding:
     """Stop was asked for and the connection stayed, or the server went on generating."""
-    threshold = f"the connection closed later than {RESPONSE * 1000:g} ms after Stop, or never; the server did not end a lasting answer"
+    threshold = (
+        f"the connection closed later than {RESPONSE * 1000:g} ms after Stop, or never; the server did not end a lasting answer, or its"
+        " slots said that it went on generating until the last look, 1.5 s after Stop"
+    )
     run, timeline = case.run, case.run.timeline
     goes_on = case.noted(r"it may go on generating")
     if timeline.stop_requested is None and goes_on is None:
         return Finding("stop_did_not_stop", "clear", "Nobody stopped this run.", threshold=threshold)
     latency = run.timing.stop_latency_ms
     asked = None if timeline.stop_requested is None else timeline.stop_requested - timeline.origin
+    busy = _since(timeline.stop_requested, timeline.server_busy)
     late = [stamp for stamp in case.stamps if asked is not None and stamp.offset_ns > asked]
     evidence: dict[str, float | str | None] = {
         "latency_ms": latency,
         "pieces_after_stop": len(late),
         "server": "may go on generating" if goes_on else None,
+        "server_busy_ms": busy,
+        "server_idle_ms": _since(timeline.stop_requested, timeline.server_idle),
     }
+    generated = busy is not None and timeline.server_idle is None
     # a stop before there was a connection has none to close
     open_still = latency is None and timeline.stop_requested is not None and timeline.connected is not None
-    if not goes_on and not open_still and (latency is None or latency <= RESPONSE * 1000):
-        return Finding("stop_did_not_stop", "clear", "Stop closed the connection.", evidence, threshold)
-    if goes_on:
+    if not goes_on and not open_still and not generated and (latency is None or latency <= RESPONSE * 1000):
+        seen = " and the server was seen to end the answer" if timeline.server_idle is not None else ""
+        return Finding("stop_did_not_stop", "clear", f"Stop closed the connection{seen}.", evidence, threshold)
+    if generated and not goes_on:
+        summary = f"The server still generated the answer {seconds((busy or 0.0) / 1000)} after Stop."
+        advice = (
+            "Something between you and the server keeps its connection open: a proxy that does not pass the close on. Ask the server"
+            " without it. A llama.cpp server also ends no batch of the prompt that it has begun: lower --batch-size."
+        )
+    elif goes_on:
         summary = "The answer lasts without its connection, and the server did not confirm that it ended it: it may go on and cost."
         advice = "Cancel the answer at the provider, or turn resumable off for this endpoint, so that closing the connection ends it."
     else:

@@ -8,13 +8,14 @@ from statistics import median
 from tokenstream_magic.timing.faults_of_delivery import is_bursty
 from tokenstream_magic.timing.findings import UNTIMED, Case, Finding, seconds
 from tokenstream_magic.timing.metrics import STALL_FACTOR, STALL_FLOOR_NS
+from tokenstream_magic.timing.timeline import QUIET_NS
 
 ATTENTION = 10.0
 """Seconds that attention lasts (Nielsen 1993)."""
 GAPS = 3
 """Gaps: a rhythm can be told from so many."""
 SPARE = 2
-"""Keep-alives beyond those a stream's own opening and end may count as, before they are evidence."""
+"""Keep-alives in a silence that are evidence: one may be the chunk a block, or the whole stream, begins or ends with."""
 
 # chunks without content that a stream of a protocol has at its opening and its end, and at those of each further block
 _IDLE_CHUNKS = {"openai-chat": (1, 1), "openai-responses": (2, 2), "anthropic": (2, 1), "gemini": (1, 1), "ollama": (0, 0)}
@@ -49,9 +50,43 @@ def stall(case: Case) -> Finding:
 
 def keep_alive_only(case: Case) -> Finding:
     """A stall in which the server went on saying that it is alive: idle timeouts of programs that count bytes never fire."""
-    threshold = f"a stall, and {SPARE} keep-alives or more beyond the empty chunks a stream of this protocol begins and ends with"
+    threshold = f"a stall in which {SPARE} keep-alives or more came, {QUIET_NS / 1e6:g} ms apart; one more in the silence before any text"
     if not case.has_times:
         return Finding("keep_alive_only", "unknown", UNTIMED, threshold=threshold)
+    stamps = case.run.timeline.keep_alive_offsets
+    if stamps is None:
+        return _by_count(case)
+    filled = [(end - begin, inside) for begin, end in stretches_of(case) if (inside := _inside(stamps, begin, end))]
+    longest, inside = max(filled, default=(0.0, []))
+    evidence: dict[str, float | str | None] = {
+        "keep_alives": case.run.timeline.keep_alives,
+        "in_the_silence": len(inside),
+        "silence_seconds": round(longest, 3),
+        "first_seconds": round(inside[0], 3) if inside else None,
+        "last_seconds": round(inside[-1], 3) if inside else None,
+    }
+    if not filled:
+        return Finding("keep_alive_only", "clear", "No stretch of keep-alives alone.", evidence, threshold)
+    summary = f"For {seconds(longest)} nothing came but keep-alives."
+    return Finding("keep_alive_only", "found", summary, evidence, threshold, _ASK)
+
+
+def _inside(stamps: list[int], begin: float, end: float) -> list[float]:
+    """The keep-alives of a silence, in seconds, when they are enough to be evidence."""
+    inside = [at / 1e9 for at in stamps if begin < at / 1e9 < end]
+    # the empty chunks a stream opens with come at one moment, which may be the only sign of life for long
+    return inside if len(inside) >= (SPARE if begin else SPARE + 1) else []
+
+
+_ASK = (
+    "The connection lives and the model says nothing: its queue is full or it hangs. A timeout on bytes never fires here:"
+    " use one on progress, as --idle-timeout is, and ask the server's operator."
+)
+
+
+def _by_count(case: Case) -> Finding:
+    """Of a record that knows only how many keep-alives there were."""
+    threshold = f"a stall, and {SPARE} keep-alives or more beyond the empty chunks a stream of this protocol begins and ends with"
     silences = silences_of(case)
     spare = case.run.timeline.keep_alives - _idle_chunks(case)
     evidence: dict[str, float | str | None] = {
@@ -61,12 +96,8 @@ def keep_alive_only(case: Case) -> Finding:
     }
     if not silences or spare < SPARE:
         return Finding("keep_alive_only", "clear", "No stretch of keep-alives alone.", evidence, threshold)
-    advice = (
-        "The connection lives and the model says nothing: its queue is full or it hangs. A timeout on bytes never fires here:"
-        " use one on progress, as --idle-timeout is, and ask the server's operator."
-    )
     summary = f"For {seconds(max(silences))} nothing came but keep-alives."
-    return Finding("keep_alive_only", "found", summary, evidence, threshold, advice)
+    return Finding("keep_alive_only", "found", summary, evidence, threshold, _ASK)
 
 
 def _rhythm(case: Case) -> float:
@@ -79,12 +110,17 @@ def _rhythm(case: Case) -> float:
 
 
 def silences_of(case: Case) -> list[float]:
-    """Every stall, in seconds. The wait for the first piece is none, as long as a piece came."""
+    """Every stall, in seconds."""
+    return [end - begin for begin, end in stretches_of(case)]
+
+
+def stretches_of(case: Case) -> list[tuple[float, float]]:
+    """When the stalls began and ended, in seconds from the request. The wait for the first piece is none, as long as a piece came."""
     stamps = case.stamps
     given_up = case.error_type in ("idle_timeout", "first_token_timeout")
     if not stamps:
         waited = case.ended_after or 0.0
-        return [waited] if given_up or (waited >= ATTENTION and case.run.outcome == "stopped") else []
+        return [(0.0, waited)] if given_up or (waited >= ATTENTION and case.run.outcome == "stopped") else []
     limit = _rhythm(case)
     if len(stamps) <= GAPS:
         limit = max(limit, ATTENTION)
@@ -93,11 +129,11 @@ def silences_of(case: Case) -> list[float]:
         gap = (after.offset_ns - before.offset_ns) / 1e9
         # between thinking and answer, and before a tool call, models work without a word
         if gap > (limit if before.channel == after.channel else max(limit, ATTENTION)):
-            found.append(gap)
+            found.append((before.offset_ns / 1e9, after.offset_ns / 1e9))
     if case.run.outcome in ("truncated", "failed", "stopped") and case.ended_after is not None:
-        rest = case.ended_after - stamps[-1].offset_ns / 1e9
-        if given_up or rest > limit:
-            found.append(rest)
+        last = stamps[-1].offset_ns / 1e9
+        if given_up or case.ended_after - last > limit:
+            found.append((last, case.ended_after))
     return found
 
 

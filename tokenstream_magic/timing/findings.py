@@ -12,7 +12,7 @@ from tokenstream_magic.timing.delivery import Delivery, delivery
 from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.reading import Signals, Usual, signals
 from tokenstream_magic.timing.shown import Shown
-from tokenstream_magic.timing.timeline import Stamp, Timeline
+from tokenstream_magic.timing.timeline import Displayed, Stamp, Timeline
 
 DOCUMENT = "docs/diagnosis.md"
 UNTIMED = "The record has no times."
@@ -109,7 +109,7 @@ class Recorded(Protocol):
 
 @dataclass
 class Case:
-    """A run, and what several detectors want to know of it. ``shown`` is what a display measured, if one did."""
+    """A run, and what several detectors want to know of it. ``shown`` is what a display measured that the record does not hold."""
 
     run: Recorded
     shown: Shown | None = None
@@ -131,6 +131,11 @@ class Case:
     def delivery(self) -> Delivery:
         """In what portions the answer came."""
         return delivery(self.run.timeline)
+
+    @cached_property
+    def displayed(self) -> Displayed | None:
+        """How far the display was behind, if one said so."""
+        return self.run.timeline.displayed if self.shown is None else self.shown.displayed()
 
     @property
     def has_times(self) -> bool:

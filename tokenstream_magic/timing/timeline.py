@@ -22,8 +22,10 @@ _CHOICE_BITS = 0x0F
 _NEW_READ = 0x80
 _PACKED_VERSION = 1
 _ENCODED_VERSION = 3  # below 0x80, which every pack begins with
+_PLAIN_VERSION = 4  # the same without zlib, which makes nothing smaller of the shortest
 _EVENTS_ONLY = 2  # the version that knew no keep-alives by their stamps, no display, and only the first moments
 _SMALL = 1024
+_SHORTEST = 128
 _ENCODED_LIMIT = 1 << 28  # bytes, unpacked: some forty million events
 QUIET_NS = 100_000_000  # silence from which a keep-alive is worth a stamp: before, the text itself says that the server lives
 KEPT_ALIVE = 1024
@@ -189,6 +191,14 @@ class Timeline:
                 return at
         return None
 
+    def characters(self) -> dict[tuple[int, str], int]:
+        """How many characters there are of each choice and channel."""
+        counted: dict[int, int] = {}
+        for flags, characters in zip(self._flags, self._characters, strict=False):
+            kind = flags & ~_NEW_READ
+            counted[kind] = counted.get(kind, 0) + characters
+        return {(kind >> _CHOICE_SHIFT & _CHOICE_BITS, CHANNELS[kind & _CHANNEL_BITS]): n for kind, n in counted.items()}
+
     def gaps(self) -> list[int]:
         """Inter-chunk latencies in ns: the time from each content event to the next."""
         at = self._at
@@ -206,12 +216,16 @@ class Timeline:
         The first offset of a pack counts from the request. :func:`unpack` reads one or several packs put end to end.
         """
         out = bytearray()
+        stop = len(self) if stop is None else stop
         before = self._at[start - 1] if start else self.origin
-        for index in range(start, len(self) if stop is None else stop):
-            out.append(self._flags[index])
-            _varint(out, self._characters[index])
-            _varint(out, max(0, self._at[index] - before))
-            before = max(before, self._at[index])
+        for flags, characters, at in zip(self._flags[start:stop], self._characters[start:stop], self._at[start:stop], strict=True):
+            out.append(flags)
+            if characters > 0x7F:
+                _varint(out, characters)
+            else:
+                out.append(characters)
+            _varint(out, at - before if at > before else 0)
+            before = max(before, at)
         return bytes(out)
 
     def extend(self, packed: bytes) -> None:
@@ -236,8 +250,8 @@ class Timeline:
     def encode(self, stop: int | None = None) -> bytes:
         """All of it, or the first ``stop`` events, in a compact column, to the nanosecond; :func:`decode` reads it.
 
-        One byte of version, then zlib over: the single stamps (0 when None, else the zigzag of ns from the origin,
-        plus 1), the counts, and column by column the flags, characters and zigzag ns since the event before; then the
+        One byte of version, then, behind zlib unless it is very short: the single stamps (0 when None, else the zigzag of
+        ns from the origin, plus 1), the counts, and column by column the flags, characters and zigzag ns since the event before; then the
         keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the next), and the
         display's figures behind a 1, or a 0. Like stands beside like, so that what hardly changes costs next to nothing.
         """
@@ -252,6 +266,8 @@ class Timeline:
         alive = self.keep_alive_offsets
         _varints(out, [0] if alive is None else [len(alive) + 1, *map(_zigzag, map(sub, alive, chain((0,), alive)))])
         _varints(out, [0] if self.displayed is None else [1, *self.displayed])
+        if len(out) < _SHORTEST:
+            return bytes((_PLAIN_VERSION,)) + out
         window, memory = (10, 3) if len(out) < _SMALL else (15, 8)  # a large window costs more to set up than a short column to pack
         zipped = zlib.compressobj(6, zlib.DEFLATED, window, memory)
         return bytes((_ENCODED_VERSION,)) + zipped.compress(out) + zipped.flush()
@@ -282,17 +298,11 @@ class Timeline:
 
 def decode(column: bytes) -> Timeline:
     """The timeline of :meth:`Timeline.encode`, or of a pack. Raises ValueError on a damaged one."""
-    if not column or column[0] not in (_ENCODED_VERSION, _EVENTS_ONLY):
+    if not column or column[0] not in (_ENCODED_VERSION, _PLAIN_VERSION, _EVENTS_ONLY):
         return unpack(column)
-    unzip = zlib.decompressobj()
-    try:
-        body = unzip.decompress(column[1:], _ENCODED_LIMIT)
-    except zlib.error:
-        raise ValueError(_DAMAGED) from None
-    if not unzip.eof or unzip.unused_data:
-        raise ValueError(_DAMAGED)
+    body = column[1:] if column[0] == _PLAIN_VERSION else _unzipped(column[1:])
     timeline, position = Timeline(), 0
-    for name in MOMENTS if column[0] == _ENCODED_VERSION else _OLD_MOMENTS:
+    for name in _OLD_MOMENTS if column[0] == _EVENTS_ONLY else MOMENTS:
         value, position = _read_varint(body, position)
         if value:
             setattr(timeline, name, _unzigzag(value - 1))
@@ -306,7 +316,7 @@ def decode(column: bytes) -> Timeline:
     characters, position = _read_varints(body, position, count)
     steps, position = _read_varints(body, position, count)
     alive, displayed = None, None
-    if column[0] == _ENCODED_VERSION:
+    if column[0] != _EVENTS_ONLY:
         alive, displayed, position = _read_beside(body, position)
     if position != len(body):
         raise ValueError(_DAMAGED)
@@ -338,6 +348,17 @@ def _read_beside(body: bytes, position: int) -> tuple[list[int] | None, Displaye
     return alive, displayed, position
 
 
+def _unzipped(zipped: bytes) -> bytes:
+    unzip = zlib.decompressobj()
+    try:
+        body = unzip.decompress(zipped, _ENCODED_LIMIT)
+    except zlib.error:
+        raise ValueError(_DAMAGED) from None
+    if not unzip.eof or unzip.unused_data:
+        raise ValueError(_DAMAGED)
+    return body
+
+
 def unpack(packed: bytes) -> Timeline:
     """The content events of :meth:`Timeline.pack`, with ``requested`` at 0. Raises ValueError on a damaged pack."""
     timeline = Timeline(requested=0)
@@ -355,10 +376,11 @@ def _unzigzag(value: int) -> int:
 
 
 def _varint(out: bytearray, value: int) -> None:
+    append = out.append
     while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
+        append(value & 0x7F | 0x80)
         value >>= 7
-    out.append(value)
+    append(value)
 
 
 def _varints(out: bytearray, values: list[int]) -> None:

@@ -1,78 +1,255 @@
-"""Many settled transcripts into SQLite at once: prepared rows, searched text filled in by the database itself.
+"""Many settled transcripts into a database at once.
 
-Keys are masked before anything is written, as everywhere. What is different is how often somebody looks: a row whose
-texts together hold no beginning of a key has nothing to mask, which one pass in C decides.
+All of them are made ready first and only then written: what fails in the middle of a file that is brought in leaves nothing
+behind. What is ready waits in memory or, when it is much, in a file without a name. Keys are masked before anything is written,
+as everywhere; what is different with SQLite is how often somebody looks: texts that together hold no beginning of a key have
+nothing to mask. A batch is one transaction; others who write find room between two. SQLite's search and figures learn of the rows
+afterwards, see ``transcripts/behind.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import itemgetter
-from typing import Any
+import marshal
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from datetime import timezone
+from itertools import islice
+from operator import attrgetter, itemgetter
+from pathlib import Path
+from typing import IO, Any
 
+import orjson
 import sqlalchemy as sa
 
-from tokenstream_magic.record import Transcript
+from tokenstream_magic import catalog
+from tokenstream_magic.record import Choice, Transcript
 from tokenstream_magic.redaction import Redactor
-from tokenstream_magic.transcripts.rows import next_place, redacted, to_row
-from tokenstream_magic.transcripts.schema import SEARCHED, WORDS, to_json, transcripts
+from tokenstream_magic.transcripts.behind import BREATH, enter, postpone
+from tokenstream_magic.transcripts.database import Database
+from tokenstream_magic.transcripts.rows import SAME, choices_of, next_place, put_many, put_wire, redacted, to_row
+from tokenstream_magic.transcripts.schema import TIMING, USAGE, to_json, transcripts
 
-PAGES_KIB = 64 * 1024  # of the database held in memory meanwhile: eleven indexes are written to in as many places
-_USUAL_KIB = 2000
+BATCH = 4000
+FEW = 100  # that are searched and counted at once
 _MANY = 1000
-_SHORT = 200  # characters: such texts are looked at together
-_NAMES = [column.name for column in transcripts.c]
-_JSON = {column.name for column in transcripts.c if isinstance(column.type, sa.JSON)}
-_EMPTY = {type(None): "null", dict: "{}", list: "[]"}
-_in_order: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*_NAMES)
-_INSERT = f"INSERT INTO transcripts ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608 - our own names
-_SEARCH = (
-    f"INSERT INTO {WORDS} (rowid, {', '.join(SEARCHED)}) SELECT seq, {', '.join(SEARCHED)} FROM transcripts"  # noqa: S608 - our own names
-    " WHERE seq BETWEEN ? AND ?"
-)
+_ASKED = 500  # ids in one question
+
+_JSON = [column.name for column in transcripts.c if isinstance(column.type, sa.JSON) and column.name in SAME]
+_FREE = ("id", "outcome", "execution_count", "clock_offset_ms")  # nothing a key could be in
+_NAMED = ("model", "resolved_model", "endpoint", "protocol", "stop_cause", "notebook", "package_version", "host")  # the same in many rows
+_LONG = ("prompt", "system", "template", "note")
+_OWN = [name for name in SAME if name not in (*_JSON, *_FREE, *_NAMED, *_LONG)]
+_SAID = ("text", "reasoning", "refusal", "finish_reason")
+_NAMES = [
+    *_FREE,
+    *_NAMED,
+    *_LONG,
+    *_OWN,
+    *_SAID,
+    *_JSON,
+    "choices",
+    "server_timing",
+    *TIMING,
+    *USAGE,
+    "usage_source",
+    "timeline",
+    "created_at",
+]
+_json, _free, _named, _long, _own, _said = (attrgetter(*names) for names in (_JSON, _FREE, _NAMED, _LONG, _OWN, _SAID))
+_beside = attrgetter(*(f.name for f in fields(Choice) if f.name not in (*_SAID, "index")))
+_figures, _counts = attrgetter(*TIMING), attrgetter(*USAGE)
+_in_order = itemgetter(*_NAMES)
+_INSERT = f"INSERT INTO transcripts ({', '.join(_NAMES)}, updated_at, seq) VALUES ({', '.join('?' * (len(_NAMES) + 2))})"  # noqa: S608
+_EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+_EMPTY: dict[type, str] = {type(None): "null", dict: "{}", list: "[]"}
+_NOTHING = ("", "", "", None)
+_LARGEST = (1 << 63) - 1
+_PLAIN = 2  # the version of marshal that looks for no value twice
+
+_Values = tuple[Any, ...]
+_Row = _Values | dict[str, Any]
+_Rows = dict[str, _Row]
+_Wires = dict[str, bytes]
 
 
-def add(connection: sa.Connection, found: Sequence[Transcript], redactor: Redactor, updated_at: float) -> list[Transcript]:
-    """Writes those whose ids are not there yet, each id once; returns them."""
-    marks = ", ".join("?" * len(found))
-    known = connection.exec_driver_sql(f"SELECT id FROM transcripts WHERE id IN ({marks})", tuple(t.id for t in found))  # noqa: S608
-    there = set(known.scalars())
-    new = [transcript for transcript in found if transcript.id not in there]
-    if new:
-        first = next_place(connection)
-        rows = [
-            _values({**to_row(one), "owner": None, "updated_at": updated_at, "seq": seq}, redactor) for seq, one in enumerate(new, first)
-        ]
-        connection.exec_driver_sql(_INSERT, rows)
-        connection.exec_driver_sql(_SEARCH, (first, first + len(new) - 1))
-    return new
+def add(database: Database, found: Iterable[Transcript]) -> int:
+    """Keeps transcripts that have ended, each id once; how many are new. Nothing is written before all of them are ready.
+
+    Raises what SQLAlchemy raises, and OSError; batches that were written until then stay.
+    """
+    masks, kept = _Masks(), 0
+    make: Callable[[Transcript, _Masks], _Row] = values if database.is_sqlite else _data
+    with contextlib.closing(_Ready(database.file)) as ready:
+        source = iter(found)
+        while part := list(islice(source, BATCH)):
+            rows: _Rows = {}
+            wires: _Wires = {}
+            for transcript in part:
+                if transcript.id not in rows:
+                    rows[transcript.id] = make(transcript, masks)
+                    if transcript.kept_wire is not None:
+                        wires[transcript.id] = transcript.kept_wire.pack()
+            ready.add(rows, wires)
+        if ready.few:
+            for rows, wires in ready:
+                with database.writing() as connection:
+                    kept += _write(connection, rows, wires)
+            return kept
+        with database.roomy() as connection:
+            for rows, wires in ready:
+                started = time.perf_counter()
+                with connection.begin():
+                    kept += _write(connection, rows, wires)
+                if ready.batches > 1:
+                    time.sleep((time.perf_counter() - started) * BREATH)
+    return kept
 
 
-@contextlib.contextmanager
-def room(connection: sa.Connection, rows: int) -> Iterator[None]:
-    """More of the database in memory while so many rows are written, given back afterwards."""
-    if rows < _MANY:
-        yield
-        return
-    connection.exec_driver_sql(f"PRAGMA cache_size=-{PAGES_KIB}")
+def _data(transcript: Transcript, masks: _Masks) -> _Row:
+    return redacted(to_row(transcript), masks.redactor)
+
+
+class _Masks:
+    """Says of which rows something may have to be masked."""
+
+    def __init__(self) -> None:
+        keys = catalog.keys_in_use()
+        self.redactor = Redactor(keys)
+        self._look = Redactor([*keys, *(to_json(key)[1:-1] for key in keys)])  # as they are in text, and in JSON
+        self._clean: set[tuple[str | None, ...]] = set()
+
+    def unneeded(self, named: tuple[str | None, ...], own: tuple[str | None, ...], texts: Iterable[str | None]) -> bool:
+        """Whether there is no beginning of a key in all of these. Raises TypeError for what is no text."""
+        if named not in self._clean:
+            if self._look.may_find("\0".join(filter(None, named))):
+                return False
+            if len(self._clean) < _MANY:
+                self._clean.add(named)
+        if any(own) and self._look.may_find("\0".join(filter(None, own))):
+            return False
+        return not self._look.may_find("\0".join(filter(None, texts)))
+
+
+def values(transcript: Transcript, masks: _Masks) -> _Values:
+    """A row as SQLite takes it, in the order of the names here, every key in it masked."""
+    choices, timing = transcript.choices, transcript.timing
+    said = _said(choices[0]) if choices else _NOTHING
+    named, long, own = _named(transcript), _long(transcript), _own(transcript)
+    data = [*map(_as_json, _json(transcript))]
+    about = _as_json(choices_of(choices))
+    server = _as_json(timing.server)
+    plain = not choices or (len(choices) == 1 and not any(_beside(choices[0])))
     try:
-        yield
-    finally:
-        connection.exec_driver_sql(f"PRAGMA cache_size=-{_USUAL_KIB}")
-        connection.exec_driver_sql("PRAGMA shrink_memory")
+        looked_at = (*long, *said, *data, None if plain else about, server)
+        clean = transcript.growing is None and masks.unneeded(named, own, looked_at)
+    except TypeError:  # something that should be text is not
+        clean = False
+    if not clean:
+        row = redacted(to_row(transcript), masks.redactor)
+        return tuple(_as_json(value) if name in _STRUCTURED else value for name, value in zip(_NAMES, _in_order(row), strict=True))
+    counts, created = _counts(transcript.usage), transcript.created_at
+    if any(count is not None and not -_LARGEST <= count <= _LARGEST for count in counts):
+        counts = tuple(count if count is None or -_LARGEST <= count <= _LARGEST else None for count in counts)
+    if created.tzinfo is not timezone.utc:
+        created = created.astimezone(timezone.utc)
+    return (
+        *_free(transcript),
+        *named,
+        *long,
+        *own,
+        *said,
+        *data,
+        about,
+        server,
+        *_figures(timing),
+        *counts,
+        transcript.usage.source,
+        transcript.timeline.encode(),
+        created.isoformat(timespec="microseconds"),
+    )
 
 
-def _values(row: dict[str, Any], redactor: Redactor) -> tuple[Any, ...]:
-    """The row as SQLite takes it, every key in it masked."""
-    values = _written(row)
-    texts = [value for value in values if type(value) is str]
-    short = "\0".join([text for text in texts if len(text) <= _SHORT])
-    if redactor.may_find(short) or any(redactor.may_find(text) for text in texts if len(text) > _SHORT):
-        return _written(redacted(row, redactor))
-    return values
+_STRUCTURED = {*_JSON, "choices", "server_timing"}
 
 
-def _written(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    plain = {**row, **{name: to_json(row[name]) if row[name] else _EMPTY[type(row[name])] for name in _JSON}}
-    return _in_order(plain)
+def _as_json(value: Any) -> str:
+    """JSON that reads back as what the other writers write; without the spaces."""
+    if not value and type(value) in _EMPTY:
+        return _EMPTY[type(value)]
+    try:
+        text = orjson.dumps(value, option=_EXACT)
+    except TypeError:  # numbers too large for it, names that are no text, halves of surrogate pairs
+        return to_json(value)
+    return to_json(value) if b"null" in text else text.decode()  # its null may have been no number
+
+
+def _write(connection: sa.Connection, rows: _Rows, wires: _Wires) -> int:
+    """Writes those whose ids are not there yet, behind all others in the order of arrival; how many."""
+    known = _known(connection, list(rows))
+    fresh: list[Any] = [row for id, row in rows.items() if id not in known] if known else list(rows.values())
+    if not fresh:
+        return 0
+    if connection.dialect.name == "sqlite":
+        now, first = time.time(), next_place(connection)
+        connection.exec_driver_sql(_INSERT, [(*row, now, seq) for seq, row in enumerate(fresh, first)])
+        (postpone if len(fresh) > FEW else enter)(connection, first, first + len(fresh) - 1)
+    else:
+        put_many(connection, fresh, time.time())
+    for id, packed in wires.items():
+        if id not in known:
+            put_wire(connection, id, packed)
+    return len(fresh)
+
+
+def _known(connection: sa.Connection, ids: list[str]) -> set[str]:
+    between = sa.select(transcripts.c.id).where(transcripts.c.id.between(min(ids), max(ids))).limit(1)
+    if connection.execute(between).first() is None:
+        return set()
+    found: set[str] = set()
+    for start in range(0, len(ids), _ASKED):
+        part = ids[start : start + _ASKED]
+        found.update(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(part))).scalars())
+    return found
+
+
+class _Ready:
+    """Rows that can be written, in batches: the only one in memory, several in a file without a name, beside the database."""
+
+    def __init__(self, database: Path | None) -> None:
+        self._folder = database.parent if database is not None else None
+        self._held: list[tuple[_Rows, _Wires]] = []
+        self._file: IO[bytes] | None = None
+        self.batches = 0
+
+    def add(self, rows: _Rows, wires: _Wires) -> None:
+        """One more batch."""
+        self._held.append((rows, wires))
+        self.batches += 1
+        if self.batches > 1:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder, prefix=".ready-")  # noqa: SIM115 - closed by close
+            with contextlib.suppress(ValueError):  # values that are like text and numbers, but are none: they stay in memory
+                while self._held:
+                    made = marshal.dumps(self._held[0], _PLAIN)
+                    self._file.write(len(made).to_bytes(8, "big") + made)
+                    del self._held[0]
+
+    @property
+    def few(self) -> bool:
+        """Whether there is little to write."""
+        return self._file is None and sum(len(rows) for rows, _ in self._held) <= FEW
+
+    def __iter__(self) -> Iterator[tuple[_Rows, _Wires]]:
+        if self._file is not None:
+            self._file.seek(0)
+            while size := self._file.read(8):
+                yield marshal.loads(self._file.read(int.from_bytes(size, "big")))  # noqa: S302 - written by nobody but us a moment ago
+        yield from self._held
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        if self._file is not None:
+            self._file.close()

@@ -7,32 +7,56 @@ deleted, when it is damaged. A database that cannot be written, or that a newer 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from tokenstream_magic.errors import StoreError, one_line
 from tokenstream_magic.transcripts import owners
-from tokenstream_magic.transcripts.rows import index, recovered
-from tokenstream_magic.transcripts.schema import SEARCHED, VERSION, batches, create, to_json, transcripts, version_of
+from tokenstream_magic.transcripts.behind import enter
+from tokenstream_magic.transcripts.engines import BUSY_SECONDS, reading_engine, writing_engine
+from tokenstream_magic.transcripts.readable import lenient
+from tokenstream_magic.transcripts.rows import put_wire
+from tokenstream_magic.transcripts.schema import VERSION, WORDS, batches, create, transcripts, version_of
+from tokenstream_magic.transcripts.unfinished import finished
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS = 10
 OPENINGS = 5
+PAGES_KIB = 64 * 1024  # of a file held in memory while very much is written, in many places of it
+_USUAL_KIB = 2000
 PASSING = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.ResourceClosedError, OSError, StoreError)
 """What may be over at the next try: a lock, a full disk, a server that is away."""
 
+_UNREADABLE = "Could not decode to UTF-8"
+_DAMAGE = (  # what SQLite says of a file of ours that something wrote into: also of its index of words and the tables of figures
+    "malformed",
+    "vtable constructor failed",
+    "invalid fts5 file format",
+    "fts5: corruption",
+    "already exists",
+    "no such column",
+    "has no column named",
+    "UNIQUE constraint failed: counted",
+    "UNIQUE constraint failed: measured",
+    "UNIQUE constraint failed: behind",
+    "UNIQUE constraint failed: transcripts.seq",
+    _UNREADABLE,
+)
+_TABLES = {"transcripts", "batches", "wires", WORDS, "behind", "counted", "measured"}
+_NO_DATABASE = ("not a database", "unsupported file format")
+_SCHEMA_WITHIN = 1024 * 1024  # bytes of a file of ours that name its tables
+_Rows = TypeVar("_Rows")
+
 _ELSEWHERE = "Set TOKENSTREAM_DATABASE to another place."
-_PRAGMAS = ("synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", "trusted_schema=OFF")
 
 
 class Database:
@@ -48,7 +72,8 @@ class Database:
         self._prepared = False
         self._lock = threading.RLock()
         self.file = Path(url.database) if url.drivername.startswith("sqlite") and url.database not in (None, "", ":memory:") else None
-        self.engine = _writing(url)
+        self._has_log = True
+        self.engine = writing_engine(url)
 
     @property
     def name(self) -> str:
@@ -70,10 +95,11 @@ class Database:
                 return
             if self.file is not None:
                 make_private(self.file, self.ours)
+                _check_locks(self.file)
                 self._place = _place(self.file)
             try:
                 self._open_again()
-            except sa.exc.SQLAlchemyError as error:
+            except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
                 if is_damaged(error, self) and self.file is not None:
                     self.set_aside(error)
                 elif _is_read_only(error):
@@ -89,21 +115,58 @@ class Database:
             raise StoreError(self.read_only)
         return self.engine.begin()
 
+    @contextlib.contextmanager
+    def roomy(self) -> Iterator[sa.Connection]:
+        """A connection for many transactions that write, which holds more of the database in memory until then. Raises StoreError."""
+        self.prepare()
+        if self.read_only is not None:
+            raise StoreError(self.read_only)
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection if self.is_sqlite else None
+            if driver is not None:  # asked without SQLAlchemy, which would begin a transaction
+                driver.execute(f"PRAGMA cache_size=-{PAGES_KIB}")
+            try:
+                yield connection
+            finally:
+                if driver is not None and not connection.invalidated:
+                    driver.execute(f"PRAGMA cache_size=-{_USUAL_KIB}")
+                    driver.execute("PRAGMA shrink_memory")
+
+    @contextlib.contextmanager
+    def directly(self) -> Iterator[Any]:
+        """A transaction that writes to SQLite, with nothing between: its own connection. Raises what :meth:`writing` raises."""
+        import sqlite3
+
+        self.prepare()
+        if self.read_only is not None:
+            raise StoreError(self.read_only)
+        try:
+            with contextlib.closing(self.engine.raw_connection()) as pooled:
+                connection: Any = pooled.driver_connection
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            kind = sa.exc.OperationalError if isinstance(error, sqlite3.OperationalError) else sa.exc.DatabaseError
+            raise kind(None, None, error) from error
+
     def read(self, query: sa.Executable) -> Sequence[Any]:
         """The rows of a query. Raises StoreError."""
-        try:
-            self.prepare()
+
+        def read() -> Sequence[Any]:
             with self.reading() as connection:
                 return connection.execute(query).mappings().all()
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.error(error) from None
+
+        return self._asked(read)
 
     def fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """The rows of one statement exactly as SQLite gives them, with nothing between. Raises StoreError."""
-        import sqlite3
 
-        try:
-            self.prepare()
+        def read() -> list[tuple[Any, ...]]:
             pooled = self.engine.raw_connection()
             try:
                 connection: Any = pooled.driver_connection
@@ -111,6 +174,23 @@ class Database:
                 return rows
             finally:
                 pooled.close()
+
+        return self._asked(read)
+
+    def _asked(self, read: Callable[[], _Rows]) -> _Rows:
+        """What is read; once more where a text is damaged, which is then read as far as it goes. Raises StoreError."""
+        import sqlite3
+
+        try:
+            self.prepare()
+            try:
+                return read()
+            except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
+                if _UNREADABLE not in str(error):
+                    raise
+                sa.event.listen(self.engine, "connect", lambda connection, _: setattr(connection, "text_factory", lenient))
+                self.engine.dispose()
+                return read()
         except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self.error(error) from None
 
@@ -145,7 +225,7 @@ class Database:
             self._place = _place(self.file)
             self.generation += 1
             self._prepared = False
-            self.engine = _writing(self.url)
+            self.engine = writing_engine(self.url, log=self._has_log)
             self._open()
             self._prepared = True
             saved = salvage(aside, self)
@@ -172,7 +252,7 @@ class Database:
         if _place(Path(f"{self.file}-wal")) == self._log:  # the log of the old file would be taken for the new one's
             for ending in ("-wal", "-shm"):
                 Path(f"{self.file}{ending}").unlink(missing_ok=True)
-        self.engine = _writing(self.url)
+        self.engine = writing_engine(self.url, log=self._has_log)
         self.generation += 1
         self._prepared = False
 
@@ -182,10 +262,28 @@ class Database:
             try:
                 return self._open()
             except sa.exc.OperationalError as error:
-                if not self.is_passing_read_only(error):
+                if self.file is not None and self._has_log and _has_no_shared_memory(error):
+                    self._give_up_log()
+                elif not self.is_passing_read_only(error):
                     raise
             self.engine.dispose()
         return self._open()
+
+    def _give_up_log(self) -> None:
+        """Goes on with a rollback journal, where SQLite cannot share the memory that a write-ahead log needs: some network mounts."""
+        import sqlite3
+
+        log.warning(
+            "%s is on a file system without shared memory: it gets a journal instead of a write-ahead log, and who writes waits for"
+            " who reads. TOKENSTREAM_DATABASE names another place.",
+            self.name,
+        )
+        self._has_log = False
+        self.engine.dispose()
+        with contextlib.closing(sqlite3.connect(str(self.file), timeout=BUSY_SECONDS, isolation_level=None)) as alone:
+            alone.execute("PRAGMA locking_mode=EXCLUSIVE")  # a log needs no shared memory as long as nobody shares it
+            alone.execute("PRAGMA journal_mode=DELETE")
+        self.engine = writing_engine(self.url, log=False)
 
     def is_passing_read_only(self, error: Exception) -> bool:
         """Whether SQLite says "read only" of a file that can be written: a new connection will do."""
@@ -209,7 +307,19 @@ class Database:
             from tokenstream_magic.transcripts.migrations import migrate
 
             migrate(self)
+        else:
+            self._check_tables()
         self._recover()
+
+    def _check_tables(self) -> None:
+        """Raises what is taken for damage when a table of ours is not there, although the version is ours."""
+        import sqlite3
+
+        if self.is_sqlite:
+            with self.reading() as connection:
+                there = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+            for name in sorted(_TABLES - there):
+                raise sa.exc.DatabaseError("", None, sqlite3.DatabaseError(f"malformed: the table {name} is missing"))
 
     def _only_read(self, message: str, hint: str) -> None:
         self.read_only = f"{message} {hint}"
@@ -217,7 +327,7 @@ class Database:
             return
         self.engine.dispose()
         for how in ("mode=ro", "mode=ro&immutable=1"):  # the second where not even the files beside it can be made
-            self.engine = _reading(self.file, how)
+            self.engine = reading_engine(self.file, how)
             with contextlib.suppress(sa.exc.OperationalError), self.reading() as connection:
                 version_of(connection)
                 return
@@ -237,10 +347,12 @@ class Database:
                     continue
                 of_run = batches.c.transcript_id == id
                 saved = connection.execute(sa.select(batches).where(of_run).order_by(batches.c.number)).mappings().all()
-                changes = recovered(dict(row), [dict(batch) for batch in saved])
+                changes, wire = finished(dict(row), [dict(batch) for batch in saved])
                 connection.execute(transcripts.update().where(transcripts.c.id == id).values(**changes))
                 connection.execute(batches.delete().where(of_run))
-                index(connection, [{"seq": row["seq"], **{name: changes.get(name, row[name]) for name in SEARCHED}}])
+                if wire is not None:
+                    put_wire(connection, id, wire)
+                enter(connection, row["seq"])
 
 
 def make_private(file: Path, ours: bool = False) -> None:
@@ -272,17 +384,20 @@ def make_private(file: Path, ours: bool = False) -> None:
 def is_damaged(error: Exception, database: Database) -> bool:
     """Whether an error says that the file of a database is no longer one."""
     original = getattr(error, "orig", None)
+    if isinstance(error, UnicodeDecodeError):
+        return database.is_sqlite
     if not database.is_sqlite or original is None:
         return False
     text = str(original)
-    if "malformed" in text or "malformed" in str(getattr(original, "sqlite_errorname", "")).lower():
+    if any(words in text for words in _DAMAGE):
         return True
-    if "not a database" not in text or database.file is None:
+    if not any(words in text for words in _NO_DATABASE) or database.file is None:
         return False
     if database.ours:
         return True
     with contextlib.suppress(OSError), database.file.open("rb") as file:  # somebody else's file is left alone
-        return file.read(16) == b"SQLite format 3\0"
+        start = file.read(_SCHEMA_WITHIN)
+        return start.startswith(b"SQLite format 3\0") or b"transcripts_by_seq" in start
     return False
 
 
@@ -325,65 +440,27 @@ def _alone(connection: sa.Connection) -> None:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(730731)"))
 
 
-def _writing(url: sa.URL) -> sa.Engine:
-    if not url.drivername.startswith("sqlite"):
-        waits: dict[str, Any] = {}
-        if url.drivername.startswith("postgresql"):
-            waits = {
-                "connect_timeout": 5,
-                "keepalives_idle": 5,
-                "keepalives_interval": 2,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 10_000,
-            }
-            url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=2, connect_args=waits, json_serializer=to_json)
-    # the driver's own transactions off: ours begin where SQLAlchemy says, so that BEGIN IMMEDIATE is possible
-    waits = {"timeout": BUSY_SECONDS, "isolation_level": None}
-    engine = sa.create_engine(url, connect_args=waits, json_serializer=to_json)
-    sa.event.listen(engine, "connect", _pragmas)
-    sa.event.listen(engine, "begin", _begin)
-    return engine
+def _check_locks(file: Path) -> None:
+    """Raises StoreError where the file system has no locks: SQLite would wait for one for ever."""
+    if os.name != "posix":
+        return
+    import fcntl
 
-
-def _reading(file: Path, how: str) -> sa.Engine:
-    import sqlite3
-
-    address = f"file:{quote(str(file.absolute()))}?{how}"
-    engine = sa.create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False),
-        poolclass=sa.pool.NullPool,
-        json_serializer=to_json,
-    )
-    sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA trusted_schema=OFF"))
-    return engine
-
-
-def _pragmas(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
+    probe = file.with_name(f".{file.name[:200]}.{os.getpid()}.lock")
     try:
-        _to_wal(cursor)
-        for pragma in _PRAGMAS:
-            cursor.execute(f"PRAGMA {pragma}")
+        opened = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    except OSError:  # what cannot be written needs none
+        return
+    try:
+        fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise StoreError(f"Transcripts cannot be kept in {file}: its file system has no locks.", _ELSEWHERE) from None
     finally:
-        cursor.close()
+        os.close(opened)
+        probe.unlink(missing_ok=True)
 
 
-def _to_wal(cursor: Any) -> None:
-    """The journal of write-ahead. Several processes at a new file at once: SQLite does not wait for the lock this takes."""
-    import sqlite3
-
-    until = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until:
-                raise
-            time.sleep(0.02)
-
-
-def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")
+def _has_no_shared_memory(error: sa.exc.OperationalError) -> bool:
+    name = getattr(error.orig, "sqlite_errorname", "SQLITE_IOERR_SHM")  # named since Python 3.11
+    return "disk I/O error" in str(error.orig) and str(name).startswith("SQLITE_IOERR_SHM")

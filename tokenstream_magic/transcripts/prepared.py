@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tokenstream_magic.transcripts.database import Database
+from tokenstream_magic.transcripts.readable import from_json
 from tokenstream_magic.transcripts.schema import to_json
 
 _Row = dict[str, Any]
@@ -46,7 +47,7 @@ class Prepared:
         """The text, its parameters in their order, those with a value of their own, the columns, and how to read some of them."""
         from sqlalchemy.dialects import sqlite  # not for a server's sake
 
-        dialect = sqlite.dialect(json_serializer=to_json)
+        dialect = sqlite.dialect(json_serializer=to_json, json_deserializer=from_json)
         compiled = self.query.compile(dialect=dialect)
         columns = self.query.selected_columns
         read = ((column.name, _reader(column.type, dialect)) for column in columns)

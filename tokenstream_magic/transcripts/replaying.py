@@ -32,6 +32,7 @@ FASTEST = 1e6
 AT_ONCE = 256  # pieces played without a pause before other streams get their turn
 
 _TEXTUAL: dict[str, type[Text | Reasoning | Refusal]] = {"text": Text, "reasoning": Reasoning, "refusal": Refusal}
+_AFTERWARDS = ("closed", "server_busy", "server_idle")  # no part of what is played
 _INSTANT = ("instant", "instantly", "inf", "max")
 _PLAYED = "id created_at notebook cell_id execution_count tags note parent_id conversation_id replayed growing timeline timing kept_wire wire_source".split()
 
@@ -112,7 +113,7 @@ class Replay(Run):
             await self._until(offset / speed, pause=number % AT_ONCE == AT_ONCE - 1)
             self.take([event], Read(b"", self._began_at + offset, read))
             done = offset
-        ends = (getattr(timeline, name) for name in MOMENTS if name != "closed")
+        ends = (getattr(timeline, name) for name in MOMENTS if name not in _AFTERWARDS)
         end = max((at - timeline.origin for at in ends if at is not None), default=0)
         await self._until(max(end, done) / speed, pause=False)
         for event in rest(original, timeline):

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from tokenstream_magic.transcripts.rows import from_row, put, put_wire, to_row
 from tokenstream_magic.transcripts.schema import transcripts
+from tokenstream_magic.transcripts.unfinished import finished
 from tokenstream_magic.wire.kept import unpack
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def salvage(damaged: Path, into: Database) -> int:
             if row is None:
                 break
             misses, position = 0, row["place"]
-            if _copy(row, into):
+            if _copy(row, _batches(source, row), into):
                 saved += 1
                 _copy_wire(source, row["id"], into)
     return saved
@@ -65,16 +66,30 @@ def _copy_wire(source: sqlite3.Connection, id: str, into: Database) -> None:
                 put_wire(connection, id, found["packed"])
 
 
-def _copy(row: sqlite3.Row, into: Database) -> bool:
+def _batches(source: sqlite3.Connection, row: sqlite3.Row) -> list[dict[str, Any]]:
+    """What came of a run that was streaming, as far as it can be read."""
+    found: list[dict[str, Any]] = []
+    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, IndexError):
+        if row["outcome"] == "running":
+            for batch in source.execute("SELECT * FROM batches WHERE transcript_id = ? ORDER BY number", (row["id"],)):
+                with contextlib.suppress(ValueError, TypeError):
+                    found.append({**dict(batch), "pieces": json.loads(batch["pieces"]), "number": int(batch["number"])})
+    return found
+
+
+def _copy(row: sqlite3.Row, saved: list[dict[str, Any]], into: Database) -> bool:
     names = set(row.keys())
     try:
         values: dict[str, Any] = {c.name: row[c.name] if c.name in names else None for c in transcripts.c}
         values |= {name: json.loads(values[name]) for name in _JSON if values[name] is not None}
-        transcript = from_row(values)
-        if transcript.outcome == "running":
-            transcript.outcome, transcript.stop_cause = "truncated", "crash"
+        wire = None
+        if values["outcome"] == "running":
+            changes, wire = finished(values, saved)
+            values |= changes
         with into.engine.begin() as connection:
-            put(connection, to_row(transcript), None, time.time())
+            put(connection, to_row(from_row(values)), None, time.time())
+            if wire is not None:
+                put_wire(connection, values["id"], wire)
     except Exception:  # a row that is whole for SQLite may hold anything
         return False
     return True

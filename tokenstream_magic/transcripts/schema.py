@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from tokenstream_magic.record import Usage
 from tokenstream_magic.timing.metrics import Timing
 
-VERSION = 3
-REVISION = "0003"
+VERSION = 4
+REVISION = "0004"
 
 metadata = sa.MetaData()
 
@@ -73,11 +73,12 @@ transcripts = sa.Table(
     sa.Index("transcripts_of_model", "model", "seq"),
     sa.Index("transcripts_of_endpoint", "endpoint", "seq"),
     sa.Index("transcripts_of_outcome", "outcome", "seq"),
-    sa.Index("transcripts_of_conversation", "conversation_id", "seq"),
+    sa.Index("transcripts_of_conversation", "conversation_id", "seq", sqlite_where=sa.text("conversation_id IS NOT NULL")),
     sa.Index("transcripts_by_date", "created_at"),
-    sa.Index("transcripts_by_ending", "model", "outcome"),
-    sa.Index("transcripts_by_ttft", "model", "ttft_ms"),
-    sa.Index("transcripts_by_rate", "model", "decode_tokens_per_second"),
+    # what SQLite has tables of its own for, see CREATE_BESIDE
+    sa.Index("transcripts_by_ending", "model", "outcome").ddl_if(dialect="postgresql"),
+    sa.Index("transcripts_by_ttft", "model", "ttft_ms").ddl_if(dialect="postgresql"),
+    sa.Index("transcripts_by_rate", "model", "decode_tokens_per_second").ddl_if(dialect="postgresql"),
 )
 
 # what arrived since the row was written; folded into the row and removed when the run settles
@@ -98,7 +99,7 @@ wires = sa.Table(
     sa.Column("packed", sa.LargeBinary, nullable=False),
 )
 
-# full-text search: SQLite's FTS5 beside the table, and an index of PostgreSQL's own
+# beside the table: SQLite's FTS5, and an index of PostgreSQL's own
 WORDS = "transcripts_words"
 SEARCHED = ("prompt", "text", "reasoning")
 VECTOR_CHARACTERS = 60_000  # of each column: PostgreSQL refuses a vector of more than a megabyte
@@ -106,12 +107,21 @@ _TEXT = " || ' ' || ".join(f"coalesce(substr({name}, 1, {VECTOR_CHARACTERS}), ''
 # without punctuation: PostgreSQL's parser would take paths, addresses and numbers with a sign for words of their own
 VECTOR = f"to_tsvector('simple', regexp_replace({_TEXT}, '[^[:alnum:]]+', ' ', 'g'))"
 
-CREATE_SEARCH = {
+# What SQLite is told of a transcript once it is settled: its words, and for figures by model how often each outcome came
+# (``counted``), how many values are in each narrow range (``counted`` too), and the values in their order (``measured``).
+# Places in ``behind`` are of transcripts that were written many at once and are not entered yet: transcripts/behind.py does it.
+MEASURED = ("ttft_ms", "decode_tokens_per_second")
+ENTERED_SINCE = 4  # the version of the database that has them
+
+CREATE_BESIDE = {
     "sqlite": (
         (
             f"CREATE VIRTUAL TABLE {WORDS} USING fts5({', '.join(SEARCHED)}, content='transcripts', content_rowid='seq',"
             " tokenize='unicode61 remove_diacritics 2')"
         ),
+        "CREATE TABLE behind (first INTEGER NOT NULL PRIMARY KEY, last INTEGER NOT NULL)",
+        "CREATE TABLE counted (what TEXT, model TEXT, range, n INTEGER NOT NULL, PRIMARY KEY (what, model, range)) WITHOUT ROWID",
+        "CREATE TABLE measured (what TEXT, model TEXT, value REAL, seq INTEGER, PRIMARY KEY (what, model, value, seq)) WITHOUT ROWID",
     ),
     "postgresql": (
         "CREATE SEQUENCE transcripts_seq",
@@ -123,7 +133,7 @@ CREATE_SEARCH = {
 def create(connection: sa.Connection) -> None:
     """All of it in an empty database."""
     metadata.create_all(connection)
-    for statement in CREATE_SEARCH.get(connection.dialect.name, ()):
+    for statement in CREATE_BESIDE.get(connection.dialect.name, ()):
         connection.exec_driver_sql(statement)
     connection.execute(schema_version.insert().values(version=VERSION))
     connection.execute(alembic_version.insert().values(version_num=REVISION))

@@ -1,20 +1,23 @@
 """Figures over many transcripts: how many, how they ended, and the quantiles of TTFT and rate, by group.
 
-By model alone the database answers from its indexes; by anything else the few columns that matter are read. Quantiles
-are linear between neighbours, as everywhere here.
+By model alone the database answers from what it keeps beside the rows, which counts every value, so that the figures are exact;
+by anything else the few columns that matter are read. Quantiles are linear between neighbours, as everywhere here.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from tokenstream_magic.errors import BadRequest, one_line
 from tokenstream_magic.timing.metrics import percentile
+from tokenstream_magic.transcripts import behind, ranges
 from tokenstream_magic.transcripts.schema import transcripts
 
 if TYPE_CHECKING:
@@ -46,6 +49,80 @@ def groups(store: Store, by: Sequence[str] = ("model",)) -> list[Group]:
 
 
 def _by_model(store: Store) -> list[Group]:
+    if not store.database.is_sqlite:
+        return _by_indexes(store)
+    try:
+        for _ in range(2):
+            if store.catch_up() or not behind.has_figures(store.database):
+                break
+            with store.database.reading() as connection:  # one moment of the database
+                if behind.is_counted(connection):
+                    return _by_counts(connection)
+            if store.database.read_only is None:
+                behind.count_again(store.database)
+        return _by_any(store, ["model"])
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        raise store.database.error(error) from None
+    except (TypeError, KeyError, IndexError, ValueError):  # what is beside the table is damaged: the table itself is asked
+        return _by_any(store, ["model"])
+
+
+def _by_counts(connection: sa.Connection) -> list[Group]:
+    """From the counts of outcomes and of values in narrow ranges: only in the range of a rank is walked over values."""
+    made: dict[str, Group] = {}
+    parts: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for what, model, part, n in connection.exec_driver_sql("SELECT what, model, range, n FROM counted ORDER BY what, model, range"):
+        if what == "outcome":
+            group = made.setdefault(model, Group((model,)))
+            group.outcomes[part], group.runs = n, group.runs + n
+        else:
+            parts.setdefault((what, model), []).append((part, n))
+    running = "SELECT model, count(*) FROM transcripts WHERE outcome = 'running' GROUP BY model"  # which are counted when they settle
+    for model, n in connection.exec_driver_sql(running):
+        group = made.setdefault(model, Group((model,)))
+        group.outcomes["running"], group.runs = n, group.runs + n
+    for (what, model), counts in parts.items():
+        values = Ranked(connection, what, model, counts)
+        quantiles = values.quantile(PERCENTS[0]), values.quantile(PERCENTS[1])
+        if what == "ttft_ms":
+            made[model].ttft_ms = quantiles
+        else:
+            made[model].tokens_per_second = quantiles
+    return list(made.values())
+
+
+class Ranked:
+    """The values of a column for a model by their rank, exactly."""
+
+    def __init__(self, connection: sa.Connection, what: str, model: str, counts: list[tuple[int, int]]) -> None:
+        self._connection, self._of = connection, (what, model)
+        self._ranges = [number for number, _ in counts]
+        self._upto = list(accumulate(n for _, n in counts))
+
+    def quantile(self, percent: float) -> float:
+        """Linear between neighbours."""
+        at = (self._upto[-1] - 1) * percent / 100
+        low = self.value(int(at))
+        return round(low + (self.value(int(at) + 1) - low) * (at - int(at)) if at > int(at) else low, 3)
+
+    def value(self, rank: int) -> float:
+        """The value of a rank, from 0; it is walked to from the nearer end of its range."""
+        place = bisect_right(self._upto, rank)
+        skipped, after = rank - (self._upto[place - 1] if place else 0), self._upto[place] - 1 - rank
+        values = "SELECT value FROM measured WHERE what = ? AND model = ?"
+        if skipped <= after:
+            query, bound, offset = f"{values} AND value >= ? ORDER BY value", ranges.lowest(self._ranges[place]), skipped
+        else:
+            offset = after
+            if place + 1 < len(self._ranges):
+                query, bound = f"{values} AND value < ? ORDER BY value DESC", ranges.lowest(self._ranges[place + 1])
+            else:
+                query, bound = f"{values} AND value >= ? ORDER BY value DESC", ranges.lowest(self._ranges[place])
+        found: float = self._connection.exec_driver_sql(f"{query} LIMIT 1 OFFSET ?", (*self._of, bound, offset)).scalar_one()
+        return found
+
+
+def _by_indexes(store: Store) -> list[Group]:
     of = transcripts.c
     made: dict[str, Group] = {}
     counted = sa.select(of.model, of.outcome, sa.func.count().label("n")).group_by(of.model, of.outcome)

@@ -24,11 +24,12 @@ from sqlalchemy.engine import make_url
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.redaction import Redactor
-from tokenstream_magic.transcripts import bulk, owners, switch
+from tokenstream_magic.transcripts import behind, bulk, owners, switch
 from tokenstream_magic.transcripts.database import Database, make_private
 from tokenstream_magic.transcripts.finding import Filters, columns, newest, often
 from tokenstream_magic.transcripts.prepared import Prepared
-from tokenstream_magic.transcripts.rows import from_row, put_many, put_wire, redacted, remove, to_row
+from tokenstream_magic.transcripts.readable import readable
+from tokenstream_magic.transcripts.rows import put_many, put_wire, remove, to_row
 from tokenstream_magic.transcripts.schema import VERSION, WORDS, transcripts, version_of, wires
 from tokenstream_magic.transcripts.spool import Spool
 from tokenstream_magic.transcripts.writer import Writer
@@ -129,8 +130,12 @@ class Store:
         if prepared is not None:
             asked = {name: value for name, value in vars(filters).items() if value}
             return self._ask(prepared, limit=max(0, limit), **asked)
+        chosen, dialect = columns(brief=brief), self.database.engine.dialect.name
+        asked_for = newest(filters, limit, dialect, chosen=chosen)
+        for first, last in self.catch_up() if filters.query else ():  # what the index cannot be told of is read through
+            asked_for += [query.where(transcripts.c.seq.between(first, last)) for query in newest(filters, limit, "", chosen=chosen)]
         found: dict[int, Mapping[str, Any]] = {}
-        for query in newest(filters, limit, self.database.engine.dialect.name, chosen=columns(brief=brief)):
+        for query in asked_for:
             found.update((row["seq"], row) for row in self._read(query))
         return [found[seq] for seq in sorted(found, reverse=True)[: max(0, limit)]]
 
@@ -143,40 +148,21 @@ class Store:
             yield from map(self._from_row, rows)
 
     def add_many(self, found: Iterable[Transcript]) -> int:
-        """Keeps transcripts that have ended, in one transaction; those whose ids are there already are left out. How many were new."""
-        fresh = {transcript.id: transcript for transcript in found}
-        redactor, kept = Redactor(), 0
+        """Keeps transcripts that have ended; those whose ids are there already are left out. How many were new.
+
+        Nothing is written before all of them were seen. Very many are written in several transactions: one that is interrupted
+        can be repeated, each id is kept once.
+        """
         try:
-            with self.database.writing() as connection:
-                if self.database.is_sqlite:
-                    return self._add_to_file(connection, list(fresh.values()), redactor)
-                ids = list(fresh)
-                for start in range(0, len(ids), AT_ONCE):
-                    part = ids[start : start + AT_ONCE]
-                    there = set(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(part))).scalars())
-                    rows = [redacted(to_row(fresh[id]), redactor) for id in part if id not in there]
-                    if rows:
-                        put_many(connection, rows, time())
-                    for row in rows:
-                        wire = fresh[row["id"]].kept_wire
-                        if wire is not None:
-                            put_wire(connection, row["id"], wire.pack())
-                    kept += len(rows)
+            with self._writer.others_wait():
+                return bulk.add(self.database, found)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self.database.error(error) from None
-        return kept
 
-    @staticmethod
-    def _add_to_file(connection: sa.Connection, fresh: list[Transcript], redactor: Redactor) -> int:
-        kept = 0
-        with bulk.room(connection, len(fresh)):
-            for start in range(0, len(fresh), AT_ONCE):
-                new = bulk.add(connection, fresh[start : start + AT_ONCE], redactor, time())
-                for transcript in new:
-                    if transcript.kept_wire is not None:
-                        put_wire(connection, transcript.id, transcript.kept_wire.pack())
-                kept += len(new)
-        return kept
+    def catch_up(self) -> Sequence[tuple[int, int]]:
+        """Makes all that is kept searched and counted. The places where that cannot be done: in a database that is only read, say."""
+        self._writer.flush()
+        return behind.left(self.database) if self.database.is_sqlite else ()
 
     def retag(self, tags: Mapping[str, Sequence[str]]) -> None:
         """Gives transcripts that have ended other tags, by their ids, in one transaction. Raises StoreError."""
@@ -297,7 +283,7 @@ class Store:
             self.spool.database.dispose()
 
     def _from_row(self, row: Mapping[str, Any]) -> Transcript:
-        transcript = from_row(row)
+        transcript = readable(row)
         transcript.wire_source = self._wires
         return transcript
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import sys
@@ -19,12 +20,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SWITCH_SECONDS = 0.0005
+CROWD, RARELY = 100, 5
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _owner = 0
 _hurried = 0
 _patience = 0.0
+_collected: tuple[int, int, int] | None = None
 _spawned: set[asyncio.Task[object]] = set()  # asyncio itself holds its tasks only weakly
 
 
@@ -61,7 +64,9 @@ def hurry() -> Iterator[None]:
     """While any stream runs, a thread that computes gives the interpreter away after half a ms and not after five.
 
     An arrival is stamped, and a Stop carried out, by threads that hand it on to each other; beside a cell that
-    computes each of them waits this long. What the interpreter was set to before is set again after the last stream.
+    computes each of them waits this long. While very many streams run, the garbage collector looks more rarely through
+    all objects of the process, which takes a tenth of a second in which nothing arrives. What the interpreter was set
+    to before is set again after them.
     """
     global _hurried, _patience
     with _lock:
@@ -69,13 +74,30 @@ def hurry() -> Iterator[None]:
             _patience = sys.getswitchinterval()
             sys.setswitchinterval(min(_patience, SWITCH_SECONDS))
         _hurried += 1
+        if _hurried == CROWD:
+            _crowded()
     try:
         yield
     finally:
         with _lock:
+            if _hurried == CROWD:
+                _scattered()
             _hurried -= 1
             if not _hurried and sys.getswitchinterval() <= SWITCH_SECONDS:  # else somebody set it meanwhile
                 sys.setswitchinterval(_patience)
+
+
+def _crowded() -> None:
+    global _collected
+    _collected = gc.get_threshold()
+    gc.set_threshold(*_collected[:2], RARELY * _collected[2])
+
+
+def _scattered() -> None:
+    global _collected
+    if _collected is not None and gc.get_threshold() == (*_collected[:2], RARELY * _collected[2]):  # else somebody set it meanwhile
+        gc.set_threshold(*_collected)
+    _collected = None
 
 
 async def _look_up(host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:

@@ -10,7 +10,8 @@ import json
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -191,26 +192,41 @@ class Tap:
         self._limit = limit
         self._size = self._reads = 0
         self._exchanges: list[tuple[Exchange, bytearray]] = []
+        self.news: deque[tuple[Any, ...]] = deque()
+        self._told: Callable[[], None] | None = None
+
+    def follow(self, told: Callable[[], None]) -> None:
+        """From here on everything is in ``news`` too, for another thread to take; ``told`` is called after each."""
+        self._told = told
+
+    def _tell(self, *news: Any) -> None:
+        if self._told is not None:
+            self.news.append(news)
+            self._told()
 
     def begin(self, attempt: int, method: str, url: str, headers: Mapping[str, str], *, renewed: bool = False) -> None:
         """A request is about to be sent; ``headers`` are those we set ourselves."""
         exchange = Exchange(attempt, Request(method, url, list(headers.items())), renewed=renewed)
         self._exchanges.append((exchange, bytearray()))
+        self._tell("begin", attempt, method, url, list(headers.items()), renewed)
 
     def sent(self, at: int | None, headers: Iterable[tuple[str, str]] | None) -> None:
         """When the request was written (monotonic ns), and all its headers where the client tells them."""
         exchange, _ = self._exchanges[-1]
         exchange.sent_ns = at
         if headers is not None:
-            exchange.request.headers = list(headers)
+            exchange.request.headers = headers = list(headers)
+        self._tell("sent", at, headers)
 
     def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The response's head is there."""
-        self._exchanges[-1][0].response = Response(status, list(headers))
+        self._exchanges[-1][0].response = Response(status, kept := list(headers))
+        self._tell("answered", status, kept)
 
     def whole(self) -> None:
         """The response is no stream."""
         self._exchanges[-1][0].whole = True
+        self._tell("whole")
 
     def take(self, data: bytes, at: int, number: int) -> None:
         """The bytes of a read; pieces of one read become one again."""
@@ -223,6 +239,7 @@ class Tap:
         if fits <= 0:
             return
         body += data[:fits]
+        self._tell("take", data[:fits], at, number)
         self._size += min(len(data), fits)
         if same:
             exchange.ends[-1] = len(body)
@@ -240,7 +257,8 @@ class Tap:
             exchange.stamps = array("q", (at - origin for at in exchange.stamps))
             exchange.sent_ns = exchange.sent_ns - origin if exchange.sent_ns is not None else None
             wire.exchanges.append(exchange)
-        self._exchanges = []
+        self._exchanges, self._told = [], None
+        self.news.clear()
         return wire
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from tokenstream_magic.redaction import Redactor
-from tokenstream_magic.wire.events import Reasoning, Refusal, Text, ToolCall
+from tokenstream_magic.wire.events import Event, Reasoning, Refusal, Text, ToolCall
 from tokenstream_magic.wire.kept import Exchange, Headers, Wire
 from tokenstream_magic.wire.lines import LinesFraming
 from tokenstream_magic.wire.listed import walk
@@ -36,22 +36,28 @@ def mask(wire: Wire, secrets: Iterable[str]) -> int:
     redactor = Redactor(secrets)
     for exchange in wire.exchanges:
         request, response = exchange.request, exchange.response
-        request.url = _IN_QUERY.sub(rf"\g<1>{MASK}", redactor.text(request.url))
-        request.headers = _headers(request.headers, redactor)
+        request.url = mask_url(request.url, redactor)
+        request.headers = mask_headers(request.headers, redactor)
         if response is not None:
-            response.headers = _headers(response.headers, redactor)
-    in_bytes = Redactor(form for secret in redactor.values for form in _forms(secret))
+            response.headers = mask_headers(response.headers, redactor)
+    in_bytes = Redactor(form for secret in redactor.values for form in forms(secret))
     found = 0
     for attempt in dict.fromkeys(exchange.attempt for exchange in wire.exchanges):
         found += _bodies([each for each in wire.exchanges if each.attempt == attempt], wire.protocol, in_bytes, redactor)
     return found
 
 
-def _headers(headers: Headers, redactor: Redactor) -> Headers:
+def mask_url(url: str, redactor: Redactor) -> str:
+    """A URL without keys, wherever in it they are."""
+    return _IN_QUERY.sub(rf"\g<1>{MASK}", redactor.text(url))
+
+
+def mask_headers(headers: Headers, redactor: Redactor) -> Headers:
+    """Headers without keys; those that are named after secrets are masked whatever they hold."""
     return [(name, MASK if _SECRET.search(name) else redactor.text(value)) for name, value in headers]
 
 
-def _forms(secret: str) -> set[str]:
+def forms(secret: str) -> set[str]:
     """A secret as it may stand in a body: as it is, in JSON, in a URL; each read byte by byte."""
     forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe="")}
     return {form.encode("utf-8", "surrogatepass").decode("latin-1") for form in forms}
@@ -71,10 +77,9 @@ def _bodies(exchanges: list[Exchange], protocol: str, in_bytes: Redactor, redact
     strands: dict[tuple[str, int, int], list[tuple[str, int, int]]] = {}
     for piece in walk(exchanges, protocol):
         for event in piece.events:
-            if isinstance(event, ToolCall):
-                strands.setdefault(("tool", event.choice, event.call), []).append((event.arguments, piece.start, piece.end))
-            elif isinstance(event, (Text, Reasoning, Refusal)):
-                strands.setdefault((type(event).__name__, event.choice, 0), []).append((event.text, piece.start, piece.end))
+            strand = strand_of(event)
+            if strand is not None:
+                strands.setdefault(strand[0], []).append((strand[1], piece.start, piece.end))
     by_line = PROTOCOLS[protocol].FRAMING is LinesFraming if protocol in PROTOCOLS else False
     for pieces in strands.values():
         spans = list(_masked("".join(text for text, _, _ in pieces), redactor))
@@ -86,7 +91,7 @@ def _bodies(exchanges: list[Exchange], protocol: str, in_bytes: Redactor, redact
             stars = {at - place for begin, stop in spans for at in range(max(begin, place), min(stop, place + len(text)))}
             if stars:
                 hidden = "".join("*" if at in stars else letter for at, letter in enumerate(text))
-                _replace(body, start, end, text, hidden, by_line=by_line)
+                replace(body, start, end, text, hidden, by_line=by_line)
             place += len(text)
     _put(exchanges, body)
     return found
@@ -102,7 +107,16 @@ def _masked(text: str, redactor: Redactor) -> Iterator[tuple[int, int]]:
             yield stars.span()
 
 
-def _replace(body: bytearray, start: int, end: int, text: str, hidden: str, *, by_line: bool) -> None:
+def strand_of(event: Event) -> tuple[tuple[str, int, int], str] | None:
+    """To which of the texts that frames make together an event adds, and what."""
+    if isinstance(event, ToolCall):
+        return ("tool", event.choice, event.call), event.arguments
+    if isinstance(event, (Text, Reasoning, Refusal)):
+        return (type(event).__name__, event.choice, 0), event.text
+    return None
+
+
+def replace(body: bytearray, start: int, end: int, text: str, hidden: str, *, by_line: bool) -> None:
     """Hides a piece of text in the frame that brought it, where it stands as a JSON string; else the frame as a whole."""
     frame = bytes(body[start:end])
     for strict in (True, False) if b'"bytes"' not in frame else ():  # logprobs tell a token by its bytes too

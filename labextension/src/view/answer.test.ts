@@ -236,6 +236,61 @@ describe('a split', () => {
   );
 });
 
+describe('a text of a million characters', () => {
+  const LONG = pieces(7, 900).join('');
+  const frame = (): Promise<unknown> => new Promise(requestAnimationFrame);
+
+  async function settled(answer: Answer): Promise<number> {
+    for (let frames = 0; ; frames++) {
+      const before = answer.node.textContent?.length;
+      await frame();
+      if (answer.node.textContent?.length === before) {
+        return frames;
+      }
+    }
+  }
+
+  it('comes in slices, one a frame, and what is said meanwhile behind them', async () => {
+    const answer = new Answer('text');
+    answer.update(LONG, false);
+    expect(answer.node.textContent?.length).toBeLessThan(100_000);
+    answer.update(LONG + 'more', false);
+    answer.update(LONG + 'more 😀', true);
+    expect(await settled(answer)).toBeGreaterThan(10);
+    expect(answer.node.textContent === LONG + 'more 😀').toBe(true);
+  });
+
+  it('is gone when another takes its place', async () => {
+    const answer = new Answer('text');
+    answer.update(LONG, true);
+    answer.update('another', true);
+    await settled(answer);
+    expect(answer.node.textContent).toBe('another');
+    answer.update('😀'.repeat(200_000), true);
+    await settled(answer);
+    expect(answer.node.textContent === '😀'.repeat(200_000)).toBe(true);
+    answer.update(LONG, true);
+    answer.dispose();
+    const length = answer.node.textContent?.length;
+    await settled(answer);
+    expect(answer.node.textContent?.length).toBe(length);
+  });
+
+  it('is drawn as Markdown like the same in one piece', async () => {
+    const text = lines(400) + '\n- item\n\n```js\nconst a = 1;\n```\n\n';
+    const [sliced, grown] = [new Answer(), new Answer()];
+    sliced.update(text.repeat(60), true);
+    let known = '';
+    for (let at = 0; at < 60; at++) {
+      known += text;
+      grown.update(known, at === 59);
+    }
+    await settled(sliced);
+    expect(sliced.node.textContent === grown.node.textContent).toBe(true);
+    expect(sliced.node.querySelectorAll('.ts-Code')).toHaveLength(60);
+  });
+});
+
 describe('the box', () => {
   const HEIGHT = 100;
 

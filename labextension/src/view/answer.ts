@@ -8,6 +8,7 @@ import { element } from './elements';
 import { MarkdownBody } from './markdown/body';
 import { CodeBody } from './markdown/codebody';
 import { JsonBody } from './markdown/json';
+import { Sliced } from './sliced';
 import { IBody, TextBody } from './text';
 
 export { split } from './text';
@@ -131,6 +132,11 @@ export class Answer {
 
   private begin(): IBody {
     this.node.dataset.format = this.drawnAs;
+    const drawn = (change: () => void): void => this.keepingPlace(change);
+    return new Sliced(this.bodyOf(drawn), drawn);
+  }
+
+  private bodyOf(drawn: (change: () => void) => void): IBody {
     switch (this.drawnAs) {
       case 'text':
         return new TextBody(this.node);
@@ -139,7 +145,7 @@ export class Answer {
       case 'code':
         return new CodeBody(this.node);
       default:
-        return new MarkdownBody(this.node, change => this.keepingPlace(change));
+        return new MarkdownBody(this.node, drawn);
     }
   }
 }

@@ -108,6 +108,19 @@ describe('a live view', () => {
     expect(visible('details')).toEqual([]);
   });
 
+  it('says in the frame that draws it what it drew, and what that took', () => {
+    const drew = vi.fn<(seq: number, work: number) => void>();
+    view.drew = drew;
+    view.update(streaming({ seq: 3 }));
+    view.update(streaming({ seq: 4 }));
+    expect(drew).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(FRAME_MS);
+    expect(drew.mock.calls.map(([seq]) => seq)).toEqual([4]);
+    expect(drew.mock.calls[0][1]).toBeGreaterThanOrEqual(0);
+    vi.advanceTimersByTime(1000);
+    expect(drew).toHaveBeenCalledTimes(1);
+  });
+
   it('is drawn once a frame however much comes, with the latest', () => {
     const frames = vi.spyOn(window, 'requestAnimationFrame');
     for (let n = 1; n <= 50; n++) {

@@ -24,7 +24,7 @@ export class TextBody implements IBody {
       const [now, later] = split(rest, BLOCK - tail.length);
       tail.appendData(now);
       rest = later;
-      if (isFull(tail.data)) {
+      if (isFull(tail.data) || afterMarks(tail.data) > 0) {
         this.tail = null;
       }
     }
@@ -43,9 +43,20 @@ export class TextBody implements IBody {
   }
 }
 
-/** Splits behind the first line end after `room` characters, or at four blocks where there is none. */
+/** The page shapes combining marks on one letter in the square of their number; where there are so many, they are parted. */
+const MARKS = 500;
+const MANY_MARKS = new RegExp(`(?<!\\p{M})\\p{M}{${MARKS}}`, 'u');
+
+/** Where text should be parted because of its marks; -1 where it need not. */
+export function afterMarks(text: string): number {
+  const many = MANY_MARKS.exec(text);
+  return many ? many.index + many[0].length : -1;
+}
+
+/** Splits behind the first line end after `room` characters, at four blocks where there is none, or behind too many marks. */
 export function split(text: string, room: number): [string, string] {
-  const most = Math.max(1, room + 3 * BLOCK);
+  const marks = afterMarks(text.slice(0, 4 * BLOCK));
+  const most = marks > 0 ? marks : Math.max(1, room + 3 * BLOCK);
   const end = text.indexOf('\n', Math.max(0, room));
   let cut = end >= 0 ? Math.min(end + 1, most) : most;
   if (cut < text.length && cut > 1 && /[\ud800-\udbff]/.test(text[cut - 1])) {

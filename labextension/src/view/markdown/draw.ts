@@ -5,6 +5,7 @@ import { chipPart } from './image';
 import { address, saysWhere } from './links';
 import { mathPart } from './math';
 import { type Token, airOf } from './parser';
+import { afterMarks } from '../text';
 
 /** How much of what costs a page is drawn in one answer; what is beyond stays text. */
 export interface IBudget {
@@ -162,6 +163,9 @@ export function plain(text: string): IElement {
 }
 
 function inline(block: Token, isItem: boolean, spend: IBudget): Drawn[] {
+  if (afterMarks(block.content) > 0) {
+    return parted(block.content);
+  }
   const root: IElement = { tag: 'span', children: [] };
   const stack: IElement[] = [root];
   const tokens = block.children ?? [];
@@ -245,6 +249,19 @@ function inline(block: Token, isItem: boolean, spend: IBudget): Drawn[] {
     });
     return content.slice(3);
   }
+}
+
+/** Text with more marks than a letter takes, as boxes of it. */
+function parted(content: string): Drawn[] {
+  const boxes: Drawn[] = [];
+  let rest = content;
+  while (rest) {
+    const at = afterMarks(rest);
+    const children = [at > 0 ? rest.slice(0, at) : rest];
+    boxes.push({ tag: 'span', className: 'ts-Marks', children });
+    rest = at > 0 ? rest.slice(at) : '';
+  }
+  return boxes;
 }
 
 function text(into: Drawn[], more: string): void {

@@ -5,6 +5,14 @@ import { Answer, Format } from '../answer';
 import { address, saysWhere } from './links';
 import { isInert, isPlainMath } from './math';
 
+/** Node's; its types are not among those of a page. */
+declare const process: {
+  cpuUsage(since?: { user: number; system: number }): {
+    user: number;
+    system: number;
+  };
+};
+
 /** What runs, fetches, navigates or passes for our own page when a text is taken for markup. */
 const MARKUP = [
   '<img src=x onerror="window.hit=1">',
