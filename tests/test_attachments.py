@@ -143,7 +143,9 @@ def test_together_they_have_a_limit_too():
 )
 def test_what_a_protocol_cannot_take_is_refused_with_what_it_can(protocol, media_type):
     with pytest.raises(BadRequest) as caught:
-        asking.prepare("Hi", "m", base_url="http://127.0.0.1:9/v1", protocol=protocol, attachment=attachments.load(HEADS[media_type], "thing"))
+        asking.prepare(
+            "Hi", "m", base_url="http://127.0.0.1:9/v1", protocol=protocol, attachment=attachments.load(HEADS[media_type], "thing")
+        )
     assert media_type in caught.value.message
     assert "png" in caught.value.hint
 
