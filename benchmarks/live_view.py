@@ -46,6 +46,17 @@ def verdict(what: str, missed: Sequence[str]) -> None:
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n", flush=True)
 
 
+def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The straight line through points with the least relative error: where it begins, and how it rises."""
+    weights = [1 / y**2 for _, y in points]
+    total = sum(weights)
+    x_mean = sum(w * x for w, (x, _) in zip(weights, points, strict=True)) / total
+    y_mean = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / total
+    rise = sum(w * (x - x_mean) * (y - y_mean) for w, (x, y) in zip(weights, points, strict=True))
+    rise /= sum(w * (x - x_mean) ** 2 for w, (x, _) in zip(weights, points, strict=True))
+    return y_mean - rise * x_mean, rise
+
+
 def wire(open_page: Open, source: Source) -> None:
     """Bytes a token."""
 
@@ -75,12 +86,14 @@ def wire(open_page: Open, source: Source) -> None:
     print_table(
         ["tokens, 1,000 a second", "messages/s", "deltas, B/token", "all, B/token", *(f"{NAMES[way]} (ratio)" for way in WAYS[1:])], rows
     )
+    fixed, each = line([(count, totals[count]["bytes"]) for count in COUNTS])
     xs = [math.log(count) for count in COUNTS]
-    ys = [math.log(totals[count]["bytes"] - empty["bytes"]) for count in COUNTS]
+    ys = [math.log(max(1.0, totals[count]["bytes"] - fixed)) for count in COUNTS]
     mean = sum(xs) / len(xs)
     slope = sum((x - mean) * y for x, y in zip(xs, ys, strict=True)) / sum((x - mean) ** 2 for x in xs)
     deltas, everything = totals[10_000]["deltas"] / 10_000, (totals[10_000]["bytes"] - empty["bytes"]) / 10_000
-    print(f"an answer of one token: {empty['bytes']:,} B; slope of the bytes beyond that against tokens, log-log: {slope:.3f}")
+    print(f"an answer of one token: {empty['bytes']:,} B; fitted: {fixed:,.0f} B a run and {each:.1f} B a token")
+    print(f"slope of the bytes beyond what a run costs against tokens, log-log: {slope:.3f}")
     missed = [f"deltas {deltas:.1f} B"] if deltas > PER_TOKEN else []
     missed += [f"with the settled output {everything:.1f} B"] if everything > PER_TOKEN else []
     missed += [f"slope {slope:.3f}"] if abs(slope - 1) > 0.02 else []

@@ -45,10 +45,10 @@ def test_while_a_stream_runs_a_computing_thread_gives_way_sooner_and_afterwards_
 
 
 def test_what_a_user_set_meanwhile_or_set_shorter_stays() -> None:
-    sys.setswitchinterval(0.0001)
+    sys.setswitchinterval(0.00005)
     with loop.hurry():
-        assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-5)
-    assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-5)
+        assert sys.getswitchinterval() == pytest.approx(0.00005, abs=1e-5)
+    assert sys.getswitchinterval() == pytest.approx(0.00005, abs=1e-5)
     sys.setswitchinterval(0.02)
     with loop.hurry():
         sys.setswitchinterval(0.05)
