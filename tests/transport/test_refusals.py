@@ -66,7 +66,8 @@ def test_a_redirect_is_named_and_never_followed(monkeypatch, status: int, target
         assert (transcript.outcome, transcript.error["type"], transcript.error["status"]) == ("failed", "redirect", status)
         assert target.replace("{sink}", str(elsewhere.port)).replace("{self}", "/")[:4] in transcript.error["message"]
         assert "redirects are not followed" in transcript.error["message"]
-        assert (len(peer.asked), elsewhere.connections) == (1, 0)
+        # a connection alone says nothing: the port may have been another's a moment ago, whose client comes back
+        assert (len(peer.asked), sunk) == (1, [])
 
 
 # N42, N44: TLS
