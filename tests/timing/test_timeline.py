@@ -218,6 +218,36 @@ def test_a_damaged_column_raises_a_value_error_and_nothing_else(column, data):
         return
 
 
+OLD_PLAIN = "040181897a81aaea5581b3e45600000000819cc99b0500000002020480098208030405068084af5f86897a929bee029eade2040000"
+OLD_ZIPPED = (
+    "032891636cecac6a5cf52ab471f393300620689c7372362b901661d668e06ce268e4224c32b3b0b2b173707271f3f0f2f10b080a098b888a894b484a49cb"
+    "c8cac92b282a29aba8aaa96b686a35b4ac8f6febac9a34fb1dd3bcb58f5856edbfc6b6ede2298e438ff7719dfbba89e756fb72be6733670b7c5add2ff46f"
+    "6fb348d785efa2d31ebd165ff4e5bee4bab62bd2bb669c903db66a8ffca53d1b14ef9d5ba2fceac10cd56f9f7ad49b5a1b35fba67fd59ab5f2a5ceb2dd77"
+    "f5369dbd68b0effe51a3531f779a5c6b5e67f668ea228b77cba759fddad965d376e69feda47b9fece77d78e6b8aae9b6f3b629e75d0f2d3bec7e6ec7764f"
+    "a6861f4d6bc51800ce1877dd"
+)
+
+
+@pytest.mark.parametrize(("column", "events"), [(OLD_PLAIN, 4), (OLD_ZIPPED, 40)])
+def test_columns_of_versions_3_and_4_are_read(column, events):
+    made = Timeline(requested=0, connected=MS, headers=90 * MS, first_byte=91 * MS, stop_requested=700 * MS)
+    for number in range(events):
+        made.add(100 * MS + number * number * 1_000_003, number % 3, 3 + number, number // 2, number % 2)
+    made.reads, made.keep_alives = (events + 1) // 2, 2
+    if events == 40:
+        made.alive(3_000 * MS)
+    assert decode(bytes.fromhex(column)) == made
+
+
+def test_steps_of_any_size_come_back():
+    made = Timeline(requested=0)
+    for number, at in enumerate((-(1 << 63), (1 << 63) - 1, -(1 << 63), 0)):
+        made.add(at, 0, 1 << 8 * number, number)
+    back = decode(made.encode())
+    assert [stamp.offset_ns for stamp in back] == [-(1 << 63), (1 << 63) - 1, -(1 << 63), 0]
+    assert back == made
+
+
 def test_a_column_that_unpacks_without_end_is_refused():
     with pytest.raises(ValueError, match="damaged"):
         decode(bytes((2,)) + zlib.compress(bytes(300_000_000), 9))

@@ -7,12 +7,13 @@ stand the moments of a run, the keep-alives of its silences, and how far behind 
 
 from __future__ import annotations
 
+import sys
 import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, groupby
-from operator import attrgetter, sub
+from itertools import accumulate, groupby
+from operator import add, attrgetter, sub
 from typing import Any, NamedTuple
 
 CHANNELS = ("text", "reasoning", "refusal", "tool")
@@ -21,9 +22,13 @@ _CHOICE_SHIFT = 3
 _CHOICE_BITS = 0x0F
 _NEW_READ = 0x80
 _PACKED_VERSION = 1
-_ENCODED_VERSION = 3  # below 0x80, which every pack begins with
-_PLAIN_VERSION = 4  # the same without zlib, which makes nothing smaller of the shortest
+_ENCODED_VERSION = 5  # below 0x80, which every pack begins with
+_PLAIN_VERSION = 6  # the same without zlib, which makes nothing smaller of the shortest
+_OLD_ENCODED, _OLD_PLAIN = 3, 4  # the versions with numbers of no fixed width
 _EVENTS_ONLY = 2  # the version that knew no keep-alives by their stamps, no display, and only the first moments
+_ZIPPED = (_ENCODED_VERSION, _OLD_ENCODED, _EVENTS_ONLY)
+_PLAIN = (_PLAIN_VERSION, _OLD_PLAIN)
+_NO_WIDTH = 0xFF  # of a column with numbers of more than 64 bits
 _SMALL = 1024
 _SHORTEST = 128
 _ENCODED_LIMIT = 1 << 28  # bytes, unpacked: some forty million events
@@ -250,26 +255,32 @@ class Timeline:
     def encode(self, stop: int | None = None) -> bytes:
         """All of it, or the first ``stop`` events, in a compact column, to the nanosecond; :func:`decode` reads it.
 
-        One byte of version, then, behind zlib unless it is very short: the single stamps (0 when None, else the zigzag of
-        ns from the origin, plus 1), the counts, and column by column the flags, characters and zigzag ns since the event before; then the
-        keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the next), and the
-        display's figures behind a 1, or a 0. Like stands beside like, so that what hardly changes costs next to nothing.
+        One byte of version, then, behind zlib unless it is very short: a bit for each single stamp that is known, the counts, and
+        the zigzag ns of those stamps from the origin; the flags of all events, their characters, and their zigzag ns since the
+        event before; then the keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the
+        next), and the display's figures behind a 1, or a 0. The stamps, the characters and the steps are each a width, all lowest
+        bytes, all second bytes and so on: like stands beside like, so that what hardly changes costs next to nothing.
         """
-        out = bytearray()
-        moments = [0 if value is None else _zigzag(value) + 1 for value in self._relative()[: len(MOMENTS)]]
+        out, known, moments, origin = bytearray(), 0, [], self.origin
+        for place, at in enumerate(_moments(self)):
+            if at is not None:
+                known |= 1 << place
+                moments.append(at - origin << 1 if at >= origin else (origin - at << 1) - 1)
         count = len(self) if stop is None else stop
-        _varints(out, [*moments, self.reads, self.keep_alives, count])
+        _varints(out, [known, self.reads, self.keep_alives, count])
+        _column(out, moments)
         out += self._flags[:count]
-        _varints(out, self._characters[:count].tolist())
-        at = self._at[:count]
-        _varints(out, [_zigzag(step) for step in map(sub, at, chain((self.origin,), at))])
+        _column(out, self._characters[:count].tolist())
+        stamps = self._at[:count].tolist()
+        steps = list(map(sub, stamps, [origin, *stamps]))
+        _column(out, list(map(_zigzag, steps)) if steps and min(steps) < 0 else list(map(add, steps, steps)))
         alive = self.keep_alive_offsets
-        _varints(out, [0] if alive is None else [len(alive) + 1, *map(_zigzag, map(sub, alive, chain((0,), alive)))])
-        _varints(out, [0] if self.displayed is None else [1, *self.displayed])
+        beside = [0] if alive is None else [len(alive) + 1, *map(_zigzag, map(sub, alive, [0, *alive]))]
+        _varints(out, [*beside, 0] if self.displayed is None else [*beside, 1, *self.displayed])
         if len(out) < _SHORTEST:
             return bytes((_PLAIN_VERSION,)) + out
         window, memory = (10, 3) if len(out) < _SMALL else (15, 8)  # a large window costs more to set up than a short column to pack
-        zipped = zlib.compressobj(6, zlib.DEFLATED, window, memory)
+        zipped = zlib.compressobj(1, zlib.DEFLATED, window, memory)  # more makes it hardly smaller: low bytes of times are noise
         return bytes((_ENCODED_VERSION,)) + zipped.compress(out) + zipped.flush()
 
     def as_dict(self) -> dict[str, Any]:
@@ -298,29 +309,41 @@ class Timeline:
 
 def decode(column: bytes) -> Timeline:
     """The timeline of :meth:`Timeline.encode`, or of a pack. Raises ValueError on a damaged one."""
-    if not column or column[0] not in (_ENCODED_VERSION, _PLAIN_VERSION, _EVENTS_ONLY):
+    if not column or column[0] not in (*_PLAIN, *_ZIPPED):
         return unpack(column)
-    body = column[1:] if column[0] == _PLAIN_VERSION else _unzipped(column[1:])
-    timeline, position = Timeline(), 0
-    for name in _OLD_MOMENTS if column[0] == _EVENTS_ONLY else MOMENTS:
-        value, position = _read_varint(body, position)
-        if value:
-            setattr(timeline, name, _unzigzag(value - 1))
+    body = column[1:] if column[0] in _PLAIN else _unzipped(column[1:])
+    newest = column[0] in (_ENCODED_VERSION, _PLAIN_VERSION)
+    timeline, position, known = Timeline(), 0, 0
+    if newest:
+        known, position = _read_varint(body, position)
+        if known >> len(MOMENTS):
+            raise ValueError(_DAMAGED)
+    else:
+        for name in _OLD_MOMENTS if column[0] == _EVENTS_ONLY else MOMENTS:
+            value, position = _read_varint(body, position)
+            if value:
+                setattr(timeline, name, _unzigzag(value - 1))
     timeline.reads, position = _read_varint(body, position)
     timeline.keep_alives, position = _read_varint(body, position)
     count, position = _read_varint(body, position)
+    if newest:
+        names = [name for place, name in enumerate(MOMENTS) if known >> place & 1]
+        moments, position = _read_column(body, position, len(names))
+        for name, value in zip(names, moments, strict=True):
+            setattr(timeline, name, _unzigzag(value))
     flags = body[position : position + count]
     position += count
     if len(flags) != count:
         raise ValueError(_DAMAGED)
-    characters, position = _read_varints(body, position, count)
-    steps, position = _read_varints(body, position, count)
+    read = _read_column if newest else _read_varints
+    characters, position = read(body, position, count)
+    steps, position = read(body, position, count)
     alive, displayed = None, None
     if column[0] != _EVENTS_ONLY:
         alive, displayed, position = _read_beside(body, position)
     if position != len(body):
         raise ValueError(_DAMAGED)
-    timeline.fill(list(accumulate(map(_unzigzag, steps))), characters, flags)
+    timeline.fill(list(accumulate([step >> 1 if not step & 1 else -(step + 1 >> 1) for step in steps])), characters, flags)
     try:
         timeline.keep_alive_offsets = alive
     except OverflowError:
@@ -373,6 +396,44 @@ def _zigzag(value: int) -> int:
 
 def _unzigzag(value: int) -> int:
     return value >> 1 if not value & 1 else -(value + 1 >> 1)
+
+
+def _column(out: bytearray, numbers: list[int]) -> None:
+    """Numbers of at least 0: a width in bytes, then their lowest bytes, their second bytes, and so on."""
+    most = max(numbers, default=0)
+    width = (most.bit_length() + 7) // 8
+    if width > 8:
+        out.append(_NO_WIDTH)
+        _varints(out, numbers)
+        return
+    out.append(width)
+    if width == 1:
+        out += bytes(numbers)
+    elif width:
+        whole = array("Q", numbers)
+        if sys.byteorder == "big":
+            whole.byteswap()
+        every = whole.tobytes()
+        for place in range(width):
+            out += every[place::8]
+
+
+def _read_column(packed: bytes, position: int, count: int) -> tuple[list[int], int]:
+    width, start = packed[position] if position < len(packed) else -1, position + 1
+    if width == _NO_WIDTH:
+        return _read_varints(packed, start, count)
+    end = start + width * count
+    if not 0 <= width <= 8 or end > len(packed):
+        raise ValueError(_DAMAGED)
+    if width == 1:
+        return list(packed[start:end]), end
+    every = bytearray(8 * count)
+    for place in range(width):
+        every[place::8] = packed[start + place * count : start + (place + 1) * count]
+    whole = array("Q", bytes(every))
+    if sys.byteorder == "big":
+        whole.byteswap()
+    return whole.tolist(), end
 
 
 def _varint(out: bytearray, value: int) -> None:
