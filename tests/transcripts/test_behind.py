@@ -253,11 +253,11 @@ def test_a_long_file_is_not_held_in_memory_and_refused_whole(tmp_path: Path, mon
     most = 0
     values = bulk.values
 
-    def counted(transcript: Transcript, masks: bulk._Masks) -> tuple[object, ...]:
+    def counted(part: list[Transcript], masks: bulk._Masks) -> Iterator[tuple[object, ...]]:
         nonlocal most
-        alive.append(weakref.ref(transcript))
+        alive.extend(map(weakref.ref, part))
         most = max(most, sum(one() is not None for one in alive))
-        return values(transcript, masks)
+        return values(part, masks)
 
     monkeypatch.setattr(bulk, "values", counted)
     file.write_text("\n".join([*lines, *lines[:5]]))

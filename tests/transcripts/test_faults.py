@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import tokenstream_magic as ts
 from tokenstream_magic import api
@@ -52,9 +53,14 @@ def told(caplog: pytest.LogCaptureFixture, words: str) -> int:
 def test_a_full_disk_is_told_once_and_made_good_when_there_is_room(mock: MockServer, caplog: pytest.LogCaptureFixture) -> None:
     mock.scripts["long"] = Script(tuple("many words " * 20 for _ in range(300)), gap=0.001)
     store = ts.transcripts.open_store()
-    with store.engine.connect() as connection:  # the pool has one connection: the writer's too
+    with store.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    def full(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    sa.event.listen(store.engine, "connect", full)
+    store.database.dispose()
     sent = ts.stream("Hi", "long", base_url=mock.base_url)
     store.writer.flush()
     assert sent.outcome == "complete"
@@ -64,8 +70,8 @@ def test_a_full_disk_is_told_once_and_made_good_when_there_is_room(mock: MockSer
     assert any(note.startswith("not saved yet") for note in again.diagnostics)
     assert told(caplog, "not being saved") == 1
     assert whole(database())
-    with store.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count=1073741823")
+    sa.event.remove(store.engine, "connect", full)
+    store.database.dispose()
     store.close()
     back = Store(default_url())
     assert back.get(sent.id).text == sent.text

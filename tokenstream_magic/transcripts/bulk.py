@@ -2,8 +2,8 @@
 
 All of them are made ready first and only then written: what fails in the middle of a file that is brought in leaves nothing
 behind. What is ready waits in memory or, when it is much, in a file without a name. Keys are masked before anything is written,
-as everywhere; what is different with SQLite is how often somebody looks: texts that together hold no beginning of a key have
-nothing to mask. A batch is one transaction; others who write find room between two. SQLite's search and figures learn of the rows
+as everywhere; what is different with SQLite is how often somebody looks: texts that together, of many rows, hold no beginning of
+a key have nothing to mask. A batch is one transaction; others who write find room between two. SQLite's search and figures learn of the rows
 afterwards, see ``transcripts/behind.py``.
 """
 
@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from datetime import timezone
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +36,9 @@ from tokenstream_magic.transcripts.schema import TIMING, USAGE, to_json, transcr
 BATCH = 4000
 FEW = 100  # that are searched and counted at once
 _MANY = 1000
+_LOOKED = 64  # rows whose texts are looked through together
+_HELD = 1 << 27  # bytes that wait in memory, about
+_ROW = 3000  # of them what a row takes beside its texts
 _ASKED = 500  # ids in one question
 
 _JSON = [column.name for column in transcripts.c if isinstance(column.type, sa.JSON) and column.name in SAME]
@@ -66,6 +70,7 @@ _INSERT = f"INSERT INTO transcripts ({', '.join(_NAMES)}, updated_at, seq) VALUE
 _EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _EMPTY: dict[type, str] = {type(None): "null", dict: "{}", list: "[]"}
 _NOTHING = ("", "", "", None)
+_ENDINGS = (str, type(None))
 _LARGEST = (1 << 63) - 1
 _PLAIN = 2  # the version of marshal that looks for no value twice
 
@@ -81,18 +86,16 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
     Raises what SQLAlchemy raises, and OSError; batches that were written until then stay.
     """
     masks, kept = _Masks(), 0
-    make: Callable[[Transcript, _Masks], _Row] = values if database.is_sqlite else _data
+    make: Callable[[list[Transcript], _Masks], Iterable[_Row]] = values if database.is_sqlite else _data
     with contextlib.closing(_Ready(database.file)) as ready:
         source = iter(found)
         while part := list(islice(source, BATCH)):
-            rows: _Rows = {}
-            wires: _Wires = {}
+            first: dict[str, Transcript] = {}
             for transcript in part:
-                if transcript.id not in rows:
-                    rows[transcript.id] = make(transcript, masks)
-                    if transcript.kept_wire is not None:
-                        wires[transcript.id] = transcript.kept_wire.pack()
-            ready.add(rows, wires)
+                first.setdefault(transcript.id, transcript)
+            rows = dict(zip(first, make(list(first.values()), masks), strict=True))
+            wires = {id: transcript.kept_wire.pack() for id, transcript in first.items() if transcript.kept_wire is not None}
+            ready.add(rows, wires, masks.seen)
         if ready.few:
             for rows, wires in ready:
                 with database.writing() as connection:
@@ -108,8 +111,11 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
     return kept
 
 
-def _data(transcript: Transcript, masks: _Masks) -> _Row:
-    return redacted(to_row(transcript), masks.redactor)
+def _data(part: list[Transcript], masks: _Masks) -> Iterable[_Row]:
+    for transcript in part:
+        row = redacted(to_row(transcript), masks.redactor)
+        masks.seen += len(row["text"]) + len(row["prompt"])
+        yield row
 
 
 class _Masks:
@@ -118,38 +124,66 @@ class _Masks:
     def __init__(self) -> None:
         keys = catalog.keys_in_use()
         self.redactor = Redactor(keys)
+        self.seen = 0  # characters
         self._look = Redactor([*keys, *(to_json(key)[1:-1] for key in keys)])  # as they are in text, and in JSON
         self._clean: set[tuple[str | None, ...]] = set()
 
-    def unneeded(self, named: tuple[str | None, ...], own: tuple[str | None, ...], texts: Iterable[str | None]) -> bool:
+    def unneeded(self, named: Iterable[tuple[str | None, ...]], texts: Iterable[str | None]) -> bool:
         """Whether there is no beginning of a key in all of these. Raises TypeError for what is no text."""
-        if named not in self._clean:
-            if self._look.may_find("\0".join(filter(None, named))):
+        new = {*named} - self._clean
+        if new:
+            if self._look.may_find("\0".join(filter(None, chain.from_iterable(new)))):
                 return False
             if len(self._clean) < _MANY:
-                self._clean.add(named)
-        if any(own) and self._look.may_find("\0".join(filter(None, own))):
-            return False
-        return not self._look.may_find("\0".join(filter(None, texts)))
+                self._clean |= new
+        joined = "\0".join(filter(None, texts))
+        self.seen += len(joined)
+        return not self._look.may_find(joined)
 
 
-def values(transcript: Transcript, masks: _Masks) -> _Values:
-    """A row as SQLite takes it, in the order of the names here, every key in it masked."""
+def values(part: list[Transcript], masks: _Masks) -> Iterator[_Values]:
+    """Rows as SQLite takes them, in the order of the names here, every key in them masked."""
+    for start in range(0, len(part), _LOOKED):
+        several = part[start : start + _LOOKED]
+        named: list[tuple[str | None, ...]] = []
+        texts: list[str | None] = []
+        made = [_values(transcript, named, texts) for transcript in several]
+        if _is_clean(several, named, texts, masks):
+            yield from made
+        else:
+            for transcript, as_it_is in zip(several, made, strict=True):
+                named.clear()
+                texts.clear()
+                _values(transcript, named, texts)
+                yield as_it_is if _is_clean([transcript], named, texts, masks) else _masked(transcript, masks)
+
+
+def _is_clean(several: list[Transcript], named: list[tuple[str | None, ...]], texts: list[str | None], masks: _Masks) -> bool:
+    try:
+        return all(transcript.growing is None for transcript in several) and masks.unneeded(named, texts)
+    except TypeError:  # something that should be text is not
+        return False
+
+
+def _masked(transcript: Transcript, masks: _Masks) -> _Values:
+    row = redacted(to_row(transcript), masks.redactor)
+    return tuple(_as_json(value) if name in _STRUCTURED else value for name, value in zip(_NAMES, _in_order(row), strict=True))
+
+
+def _values(transcript: Transcript, names: list[tuple[str | None, ...]], texts: list[str | None]) -> _Values:
+    """A row as it is; what a key could be in is added to ``names`` and ``texts``."""
     choices, timing = transcript.choices, transcript.timing
     said = _said(choices[0]) if choices else _NOTHING
     named, long, own = _named(transcript), _long(transcript), _own(transcript)
     data = [*map(_as_json, _json(transcript))]
-    about = _as_json(choices_of(choices))
+    if len(choices) == 1 and type(said[-1]) in _ENDINGS and not any(_beside(choices[0])):
+        about = _about(choices[0].index, said[-1])
+    else:
+        about = _as_json(choices_of(choices))
+        texts.append(about)
     server = _as_json(timing.server)
-    plain = not choices or (len(choices) == 1 and not any(_beside(choices[0])))
-    try:
-        looked_at = (*long, *said, *data, None if plain else about, server)
-        clean = transcript.growing is None and masks.unneeded(named, own, looked_at)
-    except TypeError:  # something that should be text is not
-        clean = False
-    if not clean:
-        row = redacted(to_row(transcript), masks.redactor)
-        return tuple(_as_json(value) if name in _STRUCTURED else value for name, value in zip(_NAMES, _in_order(row), strict=True))
+    names.append(named)
+    texts += (*long, *own, *said, *data, server)
     counts, created = _counts(transcript.usage), transcript.created_at
     if any(count is not None and not -_LARGEST <= count <= _LARGEST for count in counts):
         counts = tuple(count if count is None or -_LARGEST <= count <= _LARGEST else None for count in counts)
@@ -170,6 +204,12 @@ def values(transcript: Transcript, masks: _Masks) -> _Values:
         transcript.timeline.encode(),
         created.isoformat(timespec="microseconds"),
     )
+
+
+@lru_cache(64)
+def _about(index: int, finish_reason: str | None) -> str:
+    """What is kept of a single choice with nothing beside its texts."""
+    return _as_json(choices_of([Choice(index, finish_reason=finish_reason)]))
 
 
 _STRUCTURED = {*_JSON, "choices", "server_timing"}
@@ -222,13 +262,14 @@ class _Ready:
         self._folder = database.parent if database is not None else None
         self._held: list[tuple[_Rows, _Wires]] = []
         self._file: IO[bytes] | None = None
-        self.batches = 0
+        self._rows = self._packed = 0
 
-    def add(self, rows: _Rows, wires: _Wires) -> None:
-        """One more batch."""
+    def add(self, rows: _Rows, wires: _Wires, characters: int) -> None:
+        """One more batch; with it the texts of all are so long."""
         self._held.append((rows, wires))
-        self.batches += 1
-        if self.batches > 1:
+        self._rows += len(rows)
+        self._packed += sum(map(len, wires.values()))
+        if self._rows * _ROW + self._packed + characters > _HELD:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder, prefix=".ready-")  # noqa: SIM115 - closed by close
             with contextlib.suppress(ValueError):  # values that are like text and numbers, but are none: they stay in memory
@@ -240,7 +281,12 @@ class _Ready:
     @property
     def few(self) -> bool:
         """Whether there is little to write."""
-        return self._file is None and sum(len(rows) for rows, _ in self._held) <= FEW
+        return self._rows <= FEW
+
+    @property
+    def batches(self) -> int:
+        """How many transactions it takes."""
+        return -(-self._rows // BATCH)
 
     def __iter__(self) -> Iterator[tuple[_Rows, _Wires]]:
         if self._file is not None:

@@ -71,6 +71,8 @@ class Database:
         self._log: tuple[int, int] | None = None  # the place of its write-ahead log
         self._prepared = False
         self._lock = threading.RLock()
+        self._direct: Any = None
+        self._direct_lock = threading.Lock()  # taken last
         self.file = Path(url.database) if url.drivername.startswith("sqlite") and url.database not in (None, "", ":memory:") else None
         self._has_log = True
         self.engine = writing_engine(url)
@@ -134,15 +136,22 @@ class Database:
 
     @contextlib.contextmanager
     def directly(self) -> Iterator[Any]:
-        """A transaction that writes to SQLite, with nothing between: its own connection. Raises what :meth:`writing` raises."""
+        """A transaction that writes to SQLite, with nothing between: its own connection, kept until :meth:`let_go`.
+
+        Raises what :meth:`writing` raises.
+        """
         import sqlite3
 
         self.prepare()
         if self.read_only is not None:
             raise StoreError(self.read_only)
-        try:
-            with contextlib.closing(self.engine.raw_connection()) as pooled:
-                connection: Any = pooled.driver_connection
+        with self._direct_lock:
+            try:
+                if self._direct is None:
+                    pooled = self.engine.raw_connection()
+                    self._direct = pooled.driver_connection
+                    pooled.detach()
+                connection: Any = self._direct
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -150,9 +159,10 @@ class Database:
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            kind = sa.exc.OperationalError if isinstance(error, sqlite3.OperationalError) else sa.exc.DatabaseError
-            raise kind(None, None, error) from error
+            except sqlite3.Error as error:
+                self._close_direct()
+                kind = sa.exc.OperationalError if isinstance(error, sqlite3.OperationalError) else sa.exc.DatabaseError
+                raise kind(None, None, error) from error
 
     def read(self, query: sa.Executable) -> Sequence[Any]:
         """The rows of a query. Raises StoreError."""
@@ -208,7 +218,18 @@ class Database:
 
     def dispose(self) -> None:
         """Lets go of every connection."""
+        self.let_go()
         self.engine.dispose()
+
+    def let_go(self) -> None:
+        """Closes the connection of :meth:`directly`, if there is one."""
+        with self._direct_lock:
+            self._close_direct()
+
+    def _close_direct(self) -> None:
+        connection, self._direct = self._direct, None
+        if connection is not None:
+            connection.close()
 
     def set_aside(self, error: Exception) -> Path:
         """Moves a damaged file to ``NAME.corrupt-TIME`` and begins a new one with what can still be read of it."""
@@ -216,7 +237,7 @@ class Database:
 
         assert self.file is not None
         with self._lock:
-            self.engine.dispose()
+            self.dispose()
             aside = _free(self.file.with_name(f"{self.file.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}"))
             for ending in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
@@ -245,11 +266,11 @@ class Database:
         if not self._prepared or self.file is None or self.read_only is not None:
             return
         if _place(self.file) == self._place:
-            self._log = _place(Path(f"{self.file}-wal"))
+            self._log = _place(f"{self.file}-wal")
             return
         log.warning("%s was moved or replaced; transcripts go on in the file of that name.", self.file)
-        self.engine.dispose()
-        if _place(Path(f"{self.file}-wal")) == self._log:  # the log of the old file would be taken for the new one's
+        self.dispose()
+        if _place(f"{self.file}-wal") == self._log:  # the log of the old file would be taken for the new one's
             for ending in ("-wal", "-shm"):
                 Path(f"{self.file}{ending}").unlink(missing_ok=True)
         self.engine = writing_engine(self.url, log=self._has_log)
@@ -279,7 +300,7 @@ class Database:
             self.name,
         )
         self._has_log = False
-        self.engine.dispose()
+        self.dispose()
         with contextlib.closing(sqlite3.connect(str(self.file), timeout=BUSY_SECONDS, isolation_level=None)) as alone:
             alone.execute("PRAGMA locking_mode=EXCLUSIVE")  # a log needs no shared memory as long as nobody shares it
             alone.execute("PRAGMA journal_mode=DELETE")
@@ -325,7 +346,7 @@ class Database:
         self.read_only = f"{message} {hint}"
         if self.file is None:
             return
-        self.engine.dispose()
+        self.dispose()
         for how in ("mode=ro", "mode=ro&immutable=1"):  # the second where not even the files beside it can be made
             self.engine = reading_engine(self.file, how)
             with contextlib.suppress(sa.exc.OperationalError), self.reading() as connection:
@@ -418,9 +439,9 @@ def _no_place(file: Path, error: Exception) -> StoreError:
     return StoreError(f"Transcripts cannot be kept in {file}: {getattr(error, 'strerror', None) or one_line(error)}.", _ELSEWHERE)
 
 
-def _place(file: Path) -> tuple[int, int] | None:
+def _place(file: Path | str) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        found = os.stat(file)  # noqa: PTH116 - before every transaction
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -43,6 +43,19 @@ _Key = tuple[str, int]
 _Connection = sa.Connection | sqlite3.Connection
 _AMENDED = transcripts.update().where(transcripts.c.id == sa.bindparam("of")).values(timeline=sa.bindparam("column"))
 _SAME_BATCH = batches.delete().where(batches.c.transcript_id == sa.bindparam("of"), batches.c.number == sa.bindparam("at"))
+_KEEP = (
+    "INSERT OR REPLACE INTO batches (transcript_id, number, pieces, timeline)"
+    " SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM transcripts WHERE id = ?1)"
+)
+
+
+class _Batch(NamedTuple):
+    """A row of its table."""
+
+    transcript_id: str
+    number: int
+    pieces: Any
+    timeline: bytes
 
 
 class _Pending:
@@ -87,13 +100,10 @@ class _Pending:
             if part is not None:
                 self.wire_parts.append(part)
 
-    def parts_from(self, number: int) -> list[dict[str, Any]]:
+    def parts_from(self, number: int) -> list[_Batch]:
         """The parts from number ``number`` on, as batches: their numbers are below zero."""
         id = self.run.id
-        return [
-            {"transcript_id": id, "number": -1 - place, "pieces": [], "timeline": part}
-            for place, part in enumerate(self.wire_parts[number:], number)
-        ]
+        return [_Batch(id, -1 - place, [], part) for place, part in enumerate(self.wire_parts[number:], number)]
 
     def wire_packed(self) -> bytes:
         """The wire for its table, packed once, however often it has to be written."""
@@ -124,6 +134,7 @@ class _Work:
     batch: bool = False
     signed: bool = False
     passages: dict[_Key, Passage] = field(default_factory=dict)
+    batches: list[_Batch] = field(default_factory=list)
 
 
 class Writer:
@@ -268,6 +279,10 @@ class Writer:
                 self._enter_some()
             if self._spool is not None and time.monotonic() >= self._away_until:
                 self._forward()
+            if not self._runs:
+                self._database.let_go()
+                if self._spool is not None:
+                    self._spool.database.let_go()
             with self._lock:
                 self._seen_to = asked
                 self._written.notify_all()
@@ -390,13 +405,15 @@ class Writer:
 
         def write() -> None:
             flowing = [one for one in work if one.final is None and one.pending.is_in(home)]
+            self._make_ready(flowing, home)
             if home.is_sqlite and len(flowing) == len(work):  # ten times a second, and nothing else to do
                 with home.directly() as direct:
-                    lost = self._write_flowing(direct, flowing, stamp)
+                    lost = _write_flowing(direct, flowing, stamp)
                 if not lost:
                     return
             with home.writing() as connection:
-                gone = {id(one) for one in self._write_flowing(connection, flowing, stamp)}
+                inner: Any = connection.connection.driver_connection if home.is_sqlite else connection
+                gone = {id(one) for one in _write_flowing(inner, flowing, stamp)}
                 whole = [one for one in work if one.final is not None or not one.pending.is_in(home) or id(one) in gone]
                 for number, one in enumerate(whole):
                     if number and not number % ROWS_AT_ONCE:
@@ -427,36 +444,24 @@ class Writer:
         connection.execute(batches.delete().where(batches.c.transcript_id == id))
         work.parts = len(pending.wire_parts)
         if work.final is None and work.parts:
-            connection.execute(batches.insert(), pending.parts_from(0))
+            connection.execute(batches.insert(), [part._asdict() for part in pending.parts_from(0)])
 
-    def _write_flowing(self, connection: _Connection, work: list[_Work], stamp: float) -> list[_Work]:
-        """What came of runs whose rows are there, many with each statement. Returns those whose rows are there no more."""
-        gone: list[_Work] = []
-        for start in range(0, len(work), AT_ONCE):
-            if start:
+    def _make_ready(self, work: list[_Work], home: Database) -> None:
+        """Makes what came of runs whose rows are there into batches, before others have to wait for the transaction."""
+        for number, one in enumerate(work):
+            if number and not number % AT_ONCE:
                 time.sleep(BREATH)
-            part = {one.pending.run.id: one for one in work[start : start + AT_ONCE]}
-            there = _there(connection, list(part))
-            gone += [one for id, one in part.items() if id not in there]  # somebody deleted it, or the file is another one
-            rows = []
-            for id in there:
-                one = part[id]
-                pending, timeline = one.pending, one.pending.run.transcript.timeline
-                one.passages, one.batch = {}, one.upto > pending.written
-                one.signed = pending.signed < time.monotonic() - SIGN_SECONDS
-                if one.batch:
-                    one.events = len(timeline)
-                    pieces = [[channel, choice, text] for (channel, choice), text in self._grow(one, pending.written).items()]
-                    packed = timeline.pack(pending.events, one.events)
-                    rows.append({"transcript_id": id, "number": pending.number, "pieces": pieces, "timeline": packed})
-                one.parts = len(pending.wire_parts)
-                rows += pending.parts_from(pending.parts_written)
-            signed = [id for id in there if part[id].signed]
-            if signed:
-                _sign(connection, signed, stamp)
-            if rows:
-                _keep(connection, rows)
-        return gone
+            pending, timeline = one.pending, one.pending.run.transcript.timeline
+            one.passages, one.batch, one.batches = {}, one.upto > pending.written, []
+            one.signed = pending.signed < time.monotonic() - SIGN_SECONDS
+            if one.batch:
+                one.events = len(timeline)
+                pieces = [[channel, choice, text] for (channel, choice), text in self._grow(one, pending.written).items()]
+                one.batches = [_Batch(pending.run.id, pending.number, pieces, timeline.pack(pending.events, one.events))]
+            one.parts = len(pending.wire_parts)
+            one.batches += pending.parts_from(pending.parts_written)
+            if home.is_sqlite:
+                one.batches = [made._replace(pieces=to_json(made.pieces)) for made in one.batches]
 
     @staticmethod
     def _grow(work: _Work, start: int) -> dict[_Key, str]:
@@ -533,6 +538,20 @@ class Writer:
 # what is done ten times a second: of SQLite it is asked in its own words, which takes a fraction of building and keying a query
 
 
+def _write_flowing(connection: _Connection, work: list[_Work], stamp: float) -> list[_Work]:
+    """What came of runs whose rows are there, many with each statement. Returns those whose rows are there no more."""
+    gone: list[_Work] = []
+    for start in range(0, len(work), AT_ONCE):
+        part = {one.pending.run.id: one for one in work[start : start + AT_ONCE]}
+        signed = [id for id, one in part.items() if one.signed]
+        made = [batch for one in part.values() for batch in one.batches]
+        if (not signed or _sign(connection, signed, stamp)) and (not made or _keep(connection, made)):
+            continue
+        there = _there(connection, list(part))
+        gone += [one for id, one in part.items() if id not in there]  # somebody deleted it, or the file is another one
+    return gone
+
+
 def _there(connection: _Connection, ids: list[str]) -> set[str]:
     """Those of the ids that have rows."""
     if isinstance(connection, sqlite3.Connection):
@@ -541,19 +560,21 @@ def _there(connection: _Connection, ids: list[str]) -> set[str]:
     return set(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(ids))).scalars())
 
 
-def _sign(connection: _Connection, ids: list[str], stamp: float) -> None:
-    """A sign of life of runs."""
+def _sign(connection: _Connection, ids: list[str], stamp: float) -> bool:
+    """A sign of life of runs; whether all of them have rows."""
     if isinstance(connection, sqlite3.Connection):
-        connection.executemany("UPDATE transcripts SET updated_at = ? WHERE id = ?", [(stamp, id) for id in ids])
-    else:
-        connection.execute(transcripts.update().where(transcripts.c.id.in_(ids)).values(updated_at=stamp))
+        signed = connection.executemany("UPDATE transcripts SET updated_at = ? WHERE id = ?", [(stamp, id) for id in ids])
+        return signed.rowcount == len(ids)
+    return connection.execute(transcripts.update().where(transcripts.c.id.in_(ids)).values(updated_at=stamp)).rowcount == len(ids)
 
 
-def _keep(connection: _Connection, rows: list[dict[str, Any]]) -> None:
-    """Writes batches, in the place of those with their numbers."""
+def _keep(connection: _Connection, made: list[_Batch]) -> bool:
+    """Writes batches of runs that have rows, in the place of those with their numbers; whether all of them have."""
     if isinstance(connection, sqlite3.Connection):
-        values = [(row["transcript_id"], row["number"], to_json(row["pieces"]), row["timeline"]) for row in rows]
-        connection.executemany("INSERT OR REPLACE INTO batches (transcript_id, number, pieces, timeline) VALUES (?, ?, ?, ?)", values)
-    else:
-        connection.execute(_SAME_BATCH, [{"of": row["transcript_id"], "at": row["number"]} for row in rows])
-        connection.execute(batches.insert(), rows)
+        return connection.executemany(_KEEP, made).rowcount == len(made)
+    there = _there(connection, list({batch.transcript_id for batch in made}))
+    kept = [batch for batch in made if batch.transcript_id in there]
+    if kept:
+        connection.execute(_SAME_BATCH, [{"of": batch.transcript_id, "at": batch.number} for batch in kept])
+        connection.execute(batches.insert(), [batch._asdict() for batch in kept])
+    return len(kept) == len(made)
