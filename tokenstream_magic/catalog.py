@@ -29,7 +29,7 @@ from tokenstream_magic.endpoint import (
 )
 from tokenstream_magic.errors import BadRequest, KeyRefused, TokenstreamError
 from tokenstream_magic.keys import Secret
-from tokenstream_magic.redaction import remembered
+from tokenstream_magic.redaction import Redactor, remembered
 
 __all__ = [
     "BUILT_IN",
@@ -145,6 +145,14 @@ def keys_in_use(endpoint: Endpoint | None = None) -> list[str]:
     with contextlib.suppress(TokenstreamError):  # a broken configuration is told by what asks for a model
         found += filter(None, (os.environ.get(each.api_key_env or "") for each in endpoints().values()))
     return found
+
+
+def redactor(endpoint: Endpoint | None = None) -> Redactor:
+    """What masks in all that is shown, kept and taken out: the keys in use, and what looks like one unless the user's file says not to."""
+    patterns = True
+    with contextlib.suppress(TokenstreamError):
+        patterns = configuration().mask_patterns
+    return Redactor(keys_in_use(endpoint), patterns=patterns)
 
 
 def _through(endpoint: Endpoint, proxy: str | None) -> Endpoint:

@@ -78,6 +78,7 @@ class Configuration:
     project: Path | None = None
     problems: tuple[str, ...] = ()
     proxy: str | None = field(default=None, repr=False)
+    mask_patterns: bool = True
 
 
 def config_path() -> Path:
@@ -144,6 +145,7 @@ def _merged(path: Path, mine_at: tuple[int, ...] | None, project: Path | None, _
         project,
         theirs.problems,
         mine.proxy,
+        mine.mask_patterns,
     )
 
 
@@ -151,8 +153,8 @@ def _users(path: Path) -> Configuration:
     """The user's own file. Raises BadRequest."""
     loaded = _load(path, trusted=True)
     for table in loaded:
-        if table not in (*_TABLES, "network"):
-            raise BadRequest(f"{path}: there is no table [{table}].", f"Known: {', '.join(_TABLES)}, network.")
+        if table not in (*_TABLES, "network", "privacy"):
+            raise BadRequest(f"{path}: there is no table [{table}].", f"Known: {', '.join(_TABLES)}, network, privacy.")
     tables, aliases, prompts = (loaded.get(table, {}) for table in _TABLES)
     if not isinstance(tables, dict):
         raise BadRequest(f"{path}: an endpoint is a table.", "Example: [endpoints.lab].")
@@ -166,6 +168,7 @@ def _users(path: Path) -> Configuration:
         {name: _prompt_of(path, name, table, project=False) for name, table in prompts.items()},
         dict.fromkeys(aliases, path),
         proxy=_network_proxy(path, loaded.get("network", {})),
+        mask_patterns=_mask_patterns(path, loaded.get("privacy", {})),
     )
 
 
@@ -279,6 +282,14 @@ def _network_proxy(path: Path, table: Any) -> str | None:
         return check_proxy(table.get("proxy", "")) or None
     except BadRequest as error:
         raise BadRequest(f"{path}: [network]: {error.message}", error.hint) from None
+
+
+def _mask_patterns(path: Path, table: Any) -> bool:
+    """Whether text that looks like a key is masked; keys in use always are."""
+    chosen = table.get("mask_patterns", True) if isinstance(table, dict) else None
+    if not isinstance(chosen, bool) or set(table) - {"mask_patterns"}:
+        raise BadRequest(f"{path}: [privacy] knows one key, mask_patterns, true or false.", "Example: mask_patterns = false.")
+    return chosen
 
 
 def _size(value: int | str) -> int:

@@ -103,9 +103,10 @@ def remembered() -> list[str]:
 
 
 class Redactor:
-    """Masks the given values and the well-known patterns. ``masked`` counts what was found so far."""
+    """Masks the given values and, unless ``patterns`` is false, the well-known patterns. ``masked`` counts what was found so far."""
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
+    def __init__(self, values: Iterable[str] = (), *, patterns: bool = True) -> None:
+        self.kinds = _KINDS if patterns else ()
         self.values = sorted({value for value in values if len(value) >= SHORTEST}, key=lambda value: (-len(value), value))
         self.masked = 0
 
@@ -116,7 +117,7 @@ class Redactor:
             if found:
                 self.masked += found
                 text = text.replace(value, "*" * len(value))
-        for kind in _KINDS:
+        for kind in self.kinds:
             if kind.needle in text:
                 text, spans = _hidden(text, _keys(kind, text, 0))
                 self.masked += len(spans)
@@ -124,12 +125,15 @@ class Redactor:
 
     def may_find(self, text: str) -> bool:
         """Whether there could be something to mask in ``text``; without it there is nothing."""
-        for rare, needles in _NEEDLES.items():
-            if rare in text:
-                for needle in needles:
-                    if needle in text:
-                        return True
-        return any(needle in text for needle in _OTHERS) or any(value in text for value in self.values)
+        if self.kinds:
+            for rare, needles in _NEEDLES.items():
+                if rare in text:
+                    for needle in needles:
+                        if needle in text:
+                            return True
+            if any(needle in text for needle in _OTHERS):
+                return True
+        return any(value in text for value in self.values)
 
     def data(self, value: Any) -> Any:
         """Plain data with every key in it masked, in names and values alike."""
@@ -148,9 +152,10 @@ class Redactor:
     @cached_property
     def begins(self) -> re.Pattern[str]:
         """Matches where a key, or a part of one at the end of a text, may begin. Where it does not, there is none."""
-        known, values = _one_of(_PREFIXES), _one_of(self.values)
-        others = [values] if values else []
-        return re.compile("|".join([_BEFORE + known, *others, rf"(?<=earer ){_TOKEN}", r"(?<=://)[^\s/:@]"]))
+        begun = [_one_of(self.values)] if self.values else []
+        if self.kinds:
+            begun += [_BEFORE + _one_of(_PREFIXES), rf"(?<=earer ){_TOKEN}", r"(?<=://)[^\s/:@]"]
+        return re.compile("|".join(begun) or r"(?!)")
 
     def so_far(self, text: str, start: int) -> tuple[str, int, int]:
         """``text`` masked from ``start`` on, up to where it is decided whatever follows, and how many keys that hides.
@@ -166,7 +171,7 @@ class Redactor:
                 if text.startswith(value[:size], edge - size):
                     edge -= size
                     break
-        for kind in _KINDS:
+        for kind in self.kinds:
             if kind.needle[0] not in text:
                 continue
             begun = kind.begun.search(text, start, edge)
@@ -229,7 +234,7 @@ def ended(redactor: Redactor, passage: Passage) -> str:
     for value in redactor.values:
         whole, spans = _hidden(whole, _values(value, whole, start))
         redactor.masked += len(spans)
-    for kind in _KINDS:
+    for kind in redactor.kinds:
         whole, spans = _hidden(whole, _keys(kind, whole, start) if kind.needle in whole else ())
         redactor.masked += len(spans)
     return whole[start:]

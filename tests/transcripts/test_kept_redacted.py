@@ -10,6 +10,9 @@ import pytest
 
 import tokenstream_magic as ts
 from tokenstream_magic import api
+from tokenstream_magic.display.bundle import settled
+from tokenstream_magic.display.masked import masked
+from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.prompt import build
@@ -39,6 +42,32 @@ def test_keys_in_prompt_answer_variables_and_options_are_masked(mock: MockServer
     assert "masked" in found.diagnostics[-1]
     assert b"canary" not in on_disk()
     assert found.prompt == "Look: " + "*" * len(KEY)
+
+
+def test_what_only_looks_like_a_key_stays_where_the_users_file_says_so_and_a_key_in_use_never(
+    mock: MockServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mock.scripts["leak"] = Script((KEY[:9], KEY[9:], " and ", VALUE[:5], VALUE[5:], "!"))
+    monkeypatch.setenv("GROQ_API_KEY", VALUE)
+    settings = tmp_path / "tokenstream.toml"
+    monkeypatch.setenv("TOKENSTREAM_CONFIG", str(settings))
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    Path("tokenstream.toml").write_text("[privacy]\nmask_patterns = false\n")
+    hidden, value = "*" * len(KEY), "*" * len(VALUE)
+    for text, expected in (("", hidden), ("[privacy]\nmask_patterns = false\n", KEY)):
+        settings.write_text(text)
+        settings.chmod(0o600)
+        sent = ts.stream("Look.", "leak", base_url=mock.base_url)
+        assert ts.transcripts.get(sent.id).text == f"{expected} and {value}!"
+        assert masked(sent).text == f"{expected} and {value}!"
+        assert VALUE not in str(settled(sent))
+        many = [Transcript(model="m", outcome="complete", prompt=f"{KEY} {VALUE} {n}") for n in range(200)]
+        ts.transcripts.open_store().add_many(many)
+        assert {ts.transcripts.get(t.id).prompt for t in many} == {f"{expected} {value} {n}" for n in range(200)}
+    settings.write_text("[privacy]\nmask_patterns = 'no'\n")
+    with pytest.raises(BadRequest, match="mask_patterns, true or false"):
+        ts.stream("Look.", "leak", base_url=mock.base_url)
 
 
 def test_a_key_that_comes_in_pieces_is_in_no_batch(mock: MockServer) -> None:

@@ -23,7 +23,7 @@ _FIELDS = (
 
 def masked(transcript: Transcript) -> Transcript:
     """The transcript without keys, to be shown: itself, where there are none in it, else a copy that says how many were masked."""
-    redactor = Redactor(catalog.keys_in_use())
+    redactor = catalog.redactor()
     if not any(redactor.may_find(text) for text in _texts(transcript)):
         return transcript
     shown = copy.copy(transcript)

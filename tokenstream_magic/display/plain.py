@@ -16,7 +16,7 @@ from typing import Any
 from tokenstream_magic import catalog
 from tokenstream_magic.display.bundle import live
 from tokenstream_magic.display.inert import for_markdown
-from tokenstream_magic.redaction import Growing, Redactor
+from tokenstream_magic.redaction import Growing
 from tokenstream_magic.run import Run
 
 PATIENCE = 2.0
@@ -51,7 +51,7 @@ class Plain:
         self._shown_at = 0.0
         self._shown = 0
         self._safe = ""
-        self._masked = Growing(Redactor(catalog.keys_in_use()))
+        self._masked = Growing(catalog.redactor())
 
     def heard(self) -> None:
         """A page with our extension is there."""

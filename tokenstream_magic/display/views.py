@@ -13,7 +13,7 @@ from tokenstream_magic.display.bundle import settled, settled_columns
 from tokenstream_magic.display.inert import for_terminal
 from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.redaction import Growing, Redactor
+from tokenstream_magic.redaction import Growing
 from tokenstream_magic.run import Run, Sink
 
 
@@ -92,7 +92,7 @@ class Terminal(Quiet):
         """Text as it comes; reasoning and other choices are left to the transcript."""
         if channel in ("text", "refusal") and choice == 0:
             if self._masked is None:
-                self._masked = Growing(Redactor(catalog.keys_in_use()))
+                self._masked = Growing(catalog.redactor())
             self._pieces.put(self._masked.feed(text))
 
     def end(self, run: Run) -> None:

@@ -122,10 +122,11 @@ class _Masks:
     """Says of which rows something may have to be masked."""
 
     def __init__(self) -> None:
-        keys = catalog.keys_in_use()
-        self.redactor = Redactor(keys)
+        self.redactor = catalog.redactor()
+        keys = self.redactor.values
         self.seen = 0  # characters
-        self._look = Redactor([*keys, *(to_json(key)[1:-1] for key in keys)])  # as they are in text, and in JSON
+        every = [*keys, *(to_json(key)[1:-1] for key in keys)]
+        self._look = Redactor(every, patterns=bool(self.redactor.kinds))  # as they are in text, and in JSON
         self._clean: set[tuple[str | None, ...]] = set()
 
     def unneeded(self, named: Iterable[tuple[str | None, ...]], texts: Iterable[str | None]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from tokenstream_magic import catalog
-from tokenstream_magic.redaction import Passage, Redactor, advance
+from tokenstream_magic.redaction import Passage, advance
 from tokenstream_magic.run import Run
 from tokenstream_magic.transcripts import behind, owners
 from tokenstream_magic.transcripts.database import PASSING, Database, is_damaged, reason
@@ -63,7 +63,7 @@ class _Pending:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.redactor = Redactor(catalog.keys_in_use(run.plan.endpoint))
+        self.redactor = catalog.redactor(run.plan.endpoint)
         self.new = True
         self.pieces: list[Any] = []  # channel, choice and text in turn: a tuple a piece would set the garbage collector going
         self.final: dict[str, Any] | None = None
