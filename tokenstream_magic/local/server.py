@@ -119,11 +119,16 @@ class LocalServer:
             process.stdin.flush()
             ready = process.stdout.readline()
             self._address = json.loads(ready)["listening"]
-        except (OSError, ValueError):
+        except BaseException as error:  # an interrupt too: nobody would end the child
             process.kill()
             process.wait()
+            process.stdout.close()
+            with contextlib.suppress(OSError):  # what could not be written
+                process.stdin.close()
             reason = _last_line(log)
             shutil.rmtree(self._directory, ignore_errors=True)
+            if not isinstance(error, (OSError, ValueError)):
+                raise
             raise LocalModelError(
                 f"The local model's server did not start: {reason}.", "Try again; tokenstream pull checks the model."
             ) from None
