@@ -10,7 +10,6 @@ from typing import Any
 from tokenstream_magic import catalog, transcripts
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.redaction import Redactor
 
 
 def export(found: Iterable[Transcript], path: str | os.PathLike[str], *, form: str | None = None, force: bool = False) -> Path:
@@ -28,7 +27,7 @@ def export(found: Iterable[Transcript], path: str | os.PathLike[str], *, form: s
         raise BadRequest(f"{chosen or 'A file without an ending'} is no form of export.", f"There are: {', '.join(FORMS)}.")
     file = target(path, force=force)
     with written(file, force=force) as out:
-        count = FORMS[chosen](_settled(found), out, Redactor(catalog.keys_in_use()))
+        count = FORMS[chosen](_settled(found), out, catalog.redactor())
         if not count:
             raise BadRequest("There is nothing to export.", "%transcripts lists what was kept.")
     return file

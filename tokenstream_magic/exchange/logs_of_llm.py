@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tokenstream_magic.errors import BadRequest, one_line
-from tokenstream_magic.exchange.portable import TEXT_LIMIT, Unfit
+from tokenstream_magic.exchange.checks import TEXT_LIMIT, Unfit
 from tokenstream_magic.exchange.turns_of_llm import TABLES, turns
 from tokenstream_magic.plain import plain, plain_text
 from tokenstream_magic.record import Choice, Transcript, Usage, ulid

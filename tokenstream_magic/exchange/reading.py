@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 from tokenstream_magic.capture import decode
 from tokenstream_magic.display.bundle import VERSION
 from tokenstream_magic.errors import BadRequest, one_line
-from tokenstream_magic.exchange import logs_of_llm
-from tokenstream_magic.exchange.portable import SCHEMA, Unfit, from_data
+from tokenstream_magic.exchange import logs_of_llm, usual
+from tokenstream_magic.exchange.checks import Unfit
+from tokenstream_magic.exchange.portable import SCHEMA, from_data
 from tokenstream_magic.record import Transcript, ulid
 
 FILE_LIMIT = 1 << 30
@@ -108,6 +109,10 @@ def _lines(file: Path) -> Iterator[Transcript]:
         number = 0
         while line := opened.readline(LINE_LIMIT + 1):
             number += 1
+            found = usual.transcript(line) if len(line) <= LINE_LIMIT else None
+            if found is not None:
+                yield found
+                continue
             where = f"{file.name}, line {number}"
             if len(line) > LINE_LIMIT:
                 raise Unfit(f"{where} has more than {LINE_LIMIT >> 20} MiB.", "Nothing was imported.")

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tokenstream_magic.exchange.portable import TEXT_LIMIT, Unfit
+from tokenstream_magic.exchange.checks import TEXT_LIMIT, Unfit
 from tokenstream_magic.plain import plain_text
 
 TABLES = ("turns", "messages", "parts")

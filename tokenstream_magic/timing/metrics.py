@@ -15,6 +15,7 @@ from tokenstream_magic.timing.timeline import CHANNELS, Timeline
 
 STALL_FLOOR_NS = 1_000_000_000
 STALL_FACTOR = 5
+_TEXT = CHANNELS.index("text")
 
 
 @dataclass(slots=True)
@@ -52,25 +53,27 @@ def measure(
     """The figures of a timeline; ``output_tokens`` and ``reasoning_tokens`` come from usage, None when unknown."""
     timing = Timing(chunks=len(timeline), server=server or {})
     timing.ttfb_ms = _between(timeline.requested, timeline.first_byte)
-    timing.ttft_ms = _between(timeline.requested, timeline.first)
-    timing.ttfa_ms = _between(timeline.requested, timeline.first_on(CHANNELS.index("text")))
-    timing.e2e_ms = _between(timeline.requested, timeline.last)
     timing.stop_latency_ms = _between(timeline.stop_requested, timeline.closed)
-    first, last = timeline.first, timeline.last
+    requested, first, last = timeline.requested, timeline.first, timeline.last
     if first is None or last is None:
         return timing
+    answered = timeline.first_on(_TEXT)
+    timing.ttft_ms = _between(requested, first)
+    timing.ttfa_ms = timing.ttft_ms if answered == first else _between(requested, answered)
+    timing.e2e_ms = _between(requested, last)
     streamed = last - first
     gaps = timeline.gaps()
     if gaps:
-        ordered = sorted(gaps)
-        timing.icl_p50_ms = _ms(percentile(ordered, 50))
-        timing.icl_p95_ms = _ms(percentile(ordered, 95))
-        timing.icl_max_ms = _ms(ordered[-1])
-        threshold = max(STALL_FLOOR_NS, STALL_FACTOR * percentile(ordered, 50))
-        stalled = [gap for gap in ordered if gap > threshold]
+        gaps.sort()
+        middle, most = percentile(gaps, 50), gaps[-1]
+        timing.icl_p50_ms = _ms(middle)
+        timing.icl_p95_ms = _ms(percentile(gaps, 95))
+        timing.icl_max_ms = _ms(most)
+        threshold = max(STALL_FLOOR_NS, STALL_FACTOR * middle)
+        stalled = [gap for gap in gaps if gap > threshold] if most > threshold else []
         timing.stalls = len(stalled)
         if streamed > 0:
-            timing.stall_ratio = round(sum(gap - threshold for gap in stalled) / streamed, 4)
+            timing.stall_ratio = round(sum(gap - threshold for gap in stalled) / streamed, 4) if stalled else 0.0
             timing.chunks_per_second = round(len(gaps) / (streamed / 1e9), 2)
     tokens = streamed_tokens(timeline, output_tokens, reasoning_tokens)
     if tokens is not None:

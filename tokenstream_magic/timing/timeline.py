@@ -21,6 +21,8 @@ _CHANNEL_BITS = 0x07
 _CHOICE_SHIFT = 3
 _CHOICE_BITS = 0x0F
 _NEW_READ = 0x80
+_KNOWN_FLAGS = bytes(flags for flags in range(256) if flags & _CHANNEL_BITS < len(CHANNELS))
+_OF_READ_BEFORE = bytes(range(_NEW_READ))
 _PACKED_VERSION = 1
 _ENCODED_VERSION = 5  # below 0x80, which every pack begins with
 _PLAIN_VERSION = 6  # the same without zlib, which makes nothing smaller of the shortest
@@ -140,7 +142,7 @@ class Timeline:
 
     def fill(self, at: list[int], characters: list[int], flags: bytes) -> None:
         """All content events at once, in the place of those there are. Raises ValueError for what no event can be."""
-        if any(flag & _CHANNEL_BITS >= len(CHANNELS) for flag in set(flags)):
+        if flags.translate(None, _KNOWN_FLAGS):
             raise ValueError(_DAMAGED)
         try:
             self._at, self._characters, self._flags = array("q", at), array("I", characters), bytearray(flags)
@@ -206,8 +208,7 @@ class Timeline:
 
     def gaps(self) -> list[int]:
         """Inter-chunk latencies in ns: the time from each content event to the next."""
-        at = self._at
-        return [at[i] - at[i - 1] for i in range(1, len(at))]
+        return list(map(sub, self._at[1:], self._at))
 
     def moments(self) -> dict[str, float | None]:
         """The single stamps in ms from the request, rounded to a microsecond."""
@@ -250,7 +251,7 @@ class Timeline:
     @property
     def fresh_reads(self) -> int:
         """How many reads brought content."""
-        return sum(flags >> 7 for flags in self._flags)
+        return len(self._flags.translate(None, _OF_READ_BEFORE))
 
     def encode(self, stop: int | None = None) -> bytes:
         """All of it, or the first ``stop`` events, in a compact column, to the nanosecond; :func:`decode` reads it.

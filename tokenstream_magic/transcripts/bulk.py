@@ -89,12 +89,18 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
     make: Callable[[list[Transcript], _Masks], Iterable[_Row]] = values if database.is_sqlite else _data
     with contextlib.closing(_Ready(database.file)) as ready:
         source = iter(found)
-        while part := list(islice(source, BATCH)):
-            first: dict[str, Transcript] = {}
-            for transcript in part:
-                first.setdefault(transcript.id, transcript)
-            rows = dict(zip(first, make(list(first.values()), masks), strict=True))
-            wires = {id: transcript.kept_wire.pack() for id, transcript in first.items() if transcript.kept_wire is not None}
+        while True:
+            rows: _Rows = {}
+            wires: _Wires = {}
+            while part := list(islice(source, min(_LOOKED, BATCH - len(rows)))):  # few of them alive at once: Python looks through all
+                first: dict[str, Transcript] = {}
+                for transcript in part:
+                    if transcript.id not in rows:
+                        first.setdefault(transcript.id, transcript)
+                rows.update(zip(first, make(list(first.values()), masks), strict=True))
+                wires |= {id: transcript.kept_wire.pack() for id, transcript in first.items() if transcript.kept_wire is not None}
+            if not rows:
+                break
             ready.add(rows, wires, masks.seen)
         if ready.few:
             for rows, wires in ready:
