@@ -248,6 +248,12 @@ def test_steps_of_any_size_come_back():
     assert back == made
 
 
+def test_a_small_column_cannot_claim_very_many_events():
+    zipped = zlib.compress(b"\0\0\0" + bytes((0xFF, 0xFF, 0xFF, 0x1F)) + bytes(1 << 26))  # 2^26 - 1 of them
+    with pytest.raises(ValueError, match="damaged"):
+        decode(bytes((5,)) + zipped)
+
+
 def test_a_column_that_unpacks_without_end_is_refused():
     with pytest.raises(ValueError, match="damaged"):
         decode(bytes((2,)) + zlib.compress(bytes(300_000_000), 9))

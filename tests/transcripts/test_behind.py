@@ -267,6 +267,14 @@ def test_a_long_file_is_not_held_in_memory_and_refused_whole(tmp_path: Path, mon
     assert not behind.is_behind(ts.transcripts.open_store().database)
 
 
+def test_what_waits_is_counted_whatever_it_is_called(either: str) -> None:
+    masks = bulk._Masks()
+    make = bulk.values if either == "sqlite" else bulk._data
+    kept = [made(n, notebook="task-1.ipynb", note="n" * 1000) for n in range(100)]
+    assert len(list(make(kept, masks))) == 100
+    assert masks.seen >= 100_000
+
+
 def test_an_interrupted_one_can_be_repeated(either: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store, kept, written = ts.transcripts.open_store(), [made(n) for n in range(10)], 0
     write = bulk._write

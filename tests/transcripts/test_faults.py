@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -11,6 +12,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +23,7 @@ from tokenstream_magic.errors import StoreError
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Transcript
+from tokenstream_magic.transcripts import writer
 from tokenstream_magic.transcripts.store import Store, default_url
 
 
@@ -383,3 +386,71 @@ def _forget_open_store() -> None:
     from tokenstream_magic.transcripts import store
 
     store._open.clear()
+
+
+def test_damage_that_a_transaction_of_several_runs_meets_is_damage(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    mock.scripts["slow"] = Script(tuple(f"{n} " for n in range(100)), gap=0.01)
+    store = ts.transcripts.open_store()
+    first = api.start("A", "slow", base_url=mock.base_url)
+    mock.wait_for(1)
+    store.writer.flush()
+    write, met = store.writer._write, threading.Event()
+
+    def together(pending: list[Any]) -> bool:
+        """Waits until one run begins while the other flows."""
+        if not met.is_set():
+            if not (any(one.new for one in pending) and any(not one.new and one.written < len(one.pieces) for one in pending)):
+                return False
+            met.set()
+        return write(pending)
+
+    monkeypatch.setattr(store.writer, "_write", together)
+    with sqlite3.connect(database()) as other:
+        size = other.execute("PRAGMA page_size").fetchone()[0]
+        pages = other.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'batches'").fetchall()
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with database().open("r+b") as file:
+        for (page,) in pages:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+    store.database.dispose()
+    second = api.start("B", "slow", base_url=mock.base_url)
+    said = [first.wait(), second.wait()]
+    store.writer.flush()
+    assert met.is_set()
+    assert [store.get(t.id).text for t in said] == [t.text for t in said]
+    assert list(database().parent.glob("*.corrupt-*"))
+
+
+def test_a_row_that_somebody_deletes_takes_no_text_of_the_other_runs_with_it(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SIGN_SECONDS", 0.0)  # a sign of life in every transaction
+    mock.scripts["slow"] = Script(tuple(f"{n} " for n in range(2000)), gap=0.005)
+    store = ts.transcripts.open_store()
+    runs = [api.start(name, "slow", base_url=mock.base_url) for name in "AB"]
+
+    def numbers(id: str) -> list[int]:
+        with sqlite3.connect(database()) as other:
+            row = other.execute("SELECT text FROM transcripts WHERE id = ?", (id,)).fetchone()
+            kept = other.execute("SELECT pieces FROM batches WHERE transcript_id = ? ORDER BY number", (id,)).fetchall()
+        other.close()
+        return [int(n) for n in "".join([(row and row[0]) or "", *(text for (part,) in kept for _, _, text in json.loads(part))]).split()]
+
+    def grown(least: int) -> list[list[int]]:
+        """What is kept of both, once there is so much."""
+        while True:
+            store.writer.flush()
+            kept = [numbers(run.id) for run in runs]
+            if min(map(len, kept)) >= least:
+                return kept
+
+    grown(20)
+    with sqlite3.connect(database()) as other:
+        other.execute("DELETE FROM transcripts WHERE id = ?", (runs[0].id,))
+    other.close()
+    store.writer.flush()
+    for kept in grown(80):
+        assert kept == list(range(len(kept)))
+    for run in runs:
+        run.stop()
+        run.wait()

@@ -70,6 +70,14 @@ def test_what_only_looks_like_a_key_stays_where_the_users_file_says_so_and_a_key
         ts.stream("Look.", "leak", base_url=mock.base_url)
 
 
+def test_a_tag_given_later_is_masked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", VALUE)
+    store, kept = ts.transcripts.open_store(), Transcript(model="m", outcome="complete")
+    store.add_many([kept])
+    store.retag({kept.id: [VALUE, "plain"]})
+    assert store.get(kept.id).tags == ["*" * len(VALUE), "plain"]
+
+
 def test_a_key_that_comes_in_pieces_is_in_no_batch(mock: MockServer) -> None:
     mock.scripts["drip"] = Script((*(f"{n} " for n in range(20)), *KEY, *(f" {n}" for n in range(2000))), gap=0.01)
     run = api.start("Hi", "drip", base_url=mock.base_url)

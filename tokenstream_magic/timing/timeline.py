@@ -34,6 +34,7 @@ _NO_WIDTH = 0xFF  # of a column with numbers of more than 64 bits
 _SMALL = 1024
 _SHORTEST = 128
 _ENCODED_LIMIT = 1 << 28  # bytes, unpacked: some forty million events
+_MOST = 45_000_000  # events
 QUIET_NS = 100_000_000  # silence from which a keep-alive is worth a stamp: before, the text itself says that the server lives
 KEPT_ALIVE = 1024
 MOMENTS = (
@@ -328,6 +329,8 @@ def decode(column: bytes) -> Timeline:
     timeline.keep_alives, position = _read_varint(body, position)
     count, position = _read_varint(body, position)
     if newest:
+        if count > _MOST:  # of nothing but zeros a small column could have very many
+            raise ValueError(_DAMAGED)
         names = [name for place, name in enumerate(MOMENTS) if known >> place & 1]
         moments, position = _read_column(body, position, len(names))
         for name, value in zip(names, moments, strict=True):

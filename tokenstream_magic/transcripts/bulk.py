@@ -120,7 +120,7 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
 def _data(part: list[Transcript], masks: _Masks) -> Iterable[_Row]:
     for transcript in part:
         row = redacted(to_row(transcript), masks.redactor)
-        masks.seen += len(row["text"]) + len(row["prompt"])
+        masks.seen += sum(len(value if isinstance(value, (str, bytes)) else str(value)) for value in row.values() if value)
         yield row
 
 
@@ -137,14 +137,14 @@ class _Masks:
 
     def unneeded(self, named: Iterable[tuple[str | None, ...]], texts: Iterable[str | None]) -> bool:
         """Whether there is no beginning of a key in all of these. Raises TypeError for what is no text."""
+        joined = "\0".join(filter(None, texts))
+        self.seen += len(joined)  # first: whatever comes of it, so much waits
         new = {*named} - self._clean
         if new:
             if self._look.may_find("\0".join(filter(None, chain.from_iterable(new)))):
                 return False
             if len(self._clean) < _MANY:
                 self._clean |= new
-        joined = "\0".join(filter(None, texts))
-        self.seen += len(joined)
         return not self._look.may_find(joined)
 
 
@@ -190,7 +190,7 @@ def _values(transcript: Transcript, names: list[tuple[str | None, ...]], texts: 
         texts.append(about)
     server = _as_json(timing.server)
     names.append(named)
-    texts += (*long, *own, *said, *data, server)
+    texts += (*long, *own, *said, *data, server, transcript.usage.source)
     counts, created = _counts(transcript.usage), transcript.created_at
     if any(count is not None and not -_LARGEST <= count <= _LARGEST for count in counts):
         counts = tuple(count if count is None or -_LARGEST <= count <= _LARGEST else None for count in counts)

@@ -72,6 +72,7 @@ class Database:
         self._prepared = False
         self._lock = threading.RLock()
         self._direct: Any = None
+        self._direct_is_old = False  # of a file that was replaced meanwhile: who is in it closes it
         self._direct_lock = threading.Lock()  # taken last
         self.file = Path(url.database) if url.drivername.startswith("sqlite") and url.database not in (None, "", ":memory:") else None
         self._has_log = True
@@ -140,14 +141,13 @@ class Database:
 
         Raises what :meth:`writing` raises.
         """
-        import sqlite3
-
         self.prepare()
         if self.read_only is not None:
             raise StoreError(self.read_only)
-        with self._direct_lock:
+        with self._direct_lock, in_its_words():
             try:
-                if self._direct is None:
+                if self._direct is None or self._direct_is_old:
+                    self._close_direct()
                     pooled = self.engine.raw_connection()
                     self._direct = pooled.driver_connection
                     pooled.detach()
@@ -159,10 +159,12 @@ class Database:
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
-            except sqlite3.Error as error:
+            except Exception:
                 self._close_direct()
-                kind = sa.exc.OperationalError if isinstance(error, sqlite3.OperationalError) else sa.exc.DatabaseError
-                raise kind(None, None, error) from error
+                raise
+            finally:
+                if self._direct_is_old:
+                    self._close_direct()
 
     def read(self, query: sa.Executable) -> Sequence[Any]:
         """The rows of a query. Raises StoreError."""
@@ -227,7 +229,7 @@ class Database:
             self._close_direct()
 
     def _close_direct(self) -> None:
-        connection, self._direct = self._direct, None
+        connection, self._direct, self._direct_is_old = self._direct, None, False
         if connection is not None:
             connection.close()
 
@@ -269,7 +271,13 @@ class Database:
             self._log = _place(f"{self.file}-wal")
             return
         log.warning("%s was moved or replaced; transcripts go on in the file of that name.", self.file)
-        self.dispose()
+        self._direct_is_old = True
+        if self._direct_lock.acquire(blocking=False):  # nobody waits here for who waits for a lock of the old file
+            try:
+                self._close_direct()
+            finally:
+                self._direct_lock.release()
+        self.engine.dispose()
         if _place(f"{self.file}-wal") == self._log:  # the log of the old file would be taken for the new one's
             for ending in ("-wal", "-shm"):
                 Path(f"{self.file}{ending}").unlink(missing_ok=True)
@@ -374,6 +382,18 @@ class Database:
                 if wire is not None:
                     put_wire(connection, id, wire)
                 enter(connection, row["seq"])
+
+
+@contextlib.contextmanager
+def in_its_words() -> Iterator[None]:
+    """What the driver raises as SQLAlchemy would raise it."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        kind = sa.exc.OperationalError if isinstance(error, sqlite3.OperationalError) else sa.exc.DatabaseError
+        raise kind(None, None, error) from error
 
 
 def make_private(file: Path, ours: bool = False) -> None:

@@ -21,9 +21,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from tokenstream_magic import catalog
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.redaction import Redactor
 from tokenstream_magic.transcripts import behind, bulk, owners, switch
 from tokenstream_magic.transcripts.database import Database, make_private
 from tokenstream_magic.transcripts.finding import Filters, columns, newest, often
@@ -167,7 +167,7 @@ class Store:
     def retag(self, tags: Mapping[str, Sequence[str]]) -> None:
         """Gives transcripts that have ended other tags, by their ids, in one transaction. Raises StoreError."""
         self._writer.flush()
-        redactor = Redactor()
+        redactor = catalog.redactor()
         try:
             with self.database.writing() as connection:
                 for id, new in tags.items():

@@ -22,7 +22,7 @@ from tokenstream_magic import catalog
 from tokenstream_magic.redaction import Passage, advance
 from tokenstream_magic.run import Run
 from tokenstream_magic.transcripts import behind, owners
-from tokenstream_magic.transcripts.database import PASSING, Database, is_damaged, reason
+from tokenstream_magic.transcripts.database import PASSING, Database, in_its_words, is_damaged, reason
 from tokenstream_magic.transcripts.rows import TEXTS, put, put_wire, redacted, to_row
 from tokenstream_magic.transcripts.schema import batches, to_json, transcripts
 from tokenstream_magic.transcripts.spool import Spool
@@ -45,7 +45,7 @@ _AMENDED = transcripts.update().where(transcripts.c.id == sa.bindparam("of")).va
 _SAME_BATCH = batches.delete().where(batches.c.transcript_id == sa.bindparam("of"), batches.c.number == sa.bindparam("at"))
 _KEEP = (
     "INSERT OR REPLACE INTO batches (transcript_id, number, pieces, timeline)"
-    " SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM transcripts WHERE id = ?1)"
+    " SELECT * FROM (SELECT ? AS id, ?, ?, ?) AS made WHERE EXISTS (SELECT 1 FROM transcripts WHERE transcripts.id = made.id)"
 )
 
 
@@ -404,6 +404,7 @@ class Writer:
         stamp = time.time()
 
         def write() -> None:
+            home.prepare()  # first: it may become another file, which these rows are not in
             flowing = [one for one in work if one.final is None and one.pending.is_in(home)]
             self._make_ready(flowing, home)
             if home.is_sqlite and len(flowing) == len(work):  # ten times a second, and nothing else to do
@@ -413,7 +414,8 @@ class Writer:
                     return
             with home.writing() as connection:
                 inner: Any = connection.connection.driver_connection if home.is_sqlite else connection
-                gone = {id(one) for one in _write_flowing(inner, flowing, stamp)}
+                with in_its_words():
+                    gone = {id(one) for one in _write_flowing(inner, flowing, stamp)}
                 whole = [one for one in work if one.final is not None or not one.pending.is_in(home) or id(one) in gone]
                 for number, one in enumerate(whole):
                     if number and not number % ROWS_AT_ONCE:
@@ -545,7 +547,8 @@ def _write_flowing(connection: _Connection, work: list[_Work], stamp: float) -> 
         part = {one.pending.run.id: one for one in work[start : start + AT_ONCE]}
         signed = [id for id, one in part.items() if one.signed]
         made = [batch for one in part.values() for batch in one.batches]
-        if (not signed or _sign(connection, signed, stamp)) and (not made or _keep(connection, made)):
+        all_there = not signed or _sign(connection, signed, stamp)
+        if (not made or _keep(connection, made)) and all_there:  # kept in any case: the others of this part have rows
             continue
         there = _there(connection, list(part))
         gone += [one for id, one in part.items() if id not in there]  # somebody deleted it, or the file is another one
