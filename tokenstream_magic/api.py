@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tokenstream_magic import asking, attachments, conversations, rounds, telemetry
+from tokenstream_magic import asking, attachments, conversations, interrupts, rounds, telemetry
 from tokenstream_magic.display import views
 from tokenstream_magic.errors import StoreError
 from tokenstream_magic.record import Transcript
@@ -27,7 +27,6 @@ _running: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
 _store_warned: set[str] = set()
 
 WAKE_SECONDS = 0.05
-INTERRUPTS = 2
 
 
 def stream(prompt: asking.Ask, model: str | None = None, **flags: Any) -> Transcript:
@@ -53,10 +52,11 @@ def answer(prepared: Prepared, started: Callable[[Run], None] = lambda _: None) 
     more: Prepared | None = prepared
     while more is not None:
         view = views.choose()
-        prepared, run = more, begin(more, view=view)
-        conversations.started(run.transcript)
-        started(run)
-        blocked(run, view)
+        with interrupts.taken():
+            prepared, run = more, begin(more, view=view)
+            conversations.started(run.transcript)
+            started(run)
+            blocked(run, view)
         more = rounds.following(prepared, run.transcript)
     return run.transcript
 
@@ -76,17 +76,10 @@ async def aanswer(prepared: Prepared, started: Callable[[Run], None] = lambda _:
 
 
 def blocked(run: Run, view: views.View) -> None:
-    """Waits for a run on this thread and settles its view. An interrupt stops the run; a third one gives up waiting."""
-    interrupts = 0
-    while not run.future.done():
-        try:
-            view.wait(run)
-        except KeyboardInterrupt:
-            interrupts += 1
-            run.stop("interrupt")
-            if interrupts > INTERRUPTS:
-                raise
-    view.settle(run)
+    """Waits for a run on this thread and settles its view. An interrupt stops the run; a second one gives up waiting."""
+    with interrupts.taken():
+        interrupts.waited(run.future.done, lambda: view.wait(run), lambda: run.stop("interrupt"))
+        view.settle(run)
 
 
 async def finished(run: Run, view: views.View | None = None) -> Transcript:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from dataclasses import dataclass
 from typing import Any
 
-from tokenstream_magic import api, asking, conversations, rounds
+from tokenstream_magic import api, asking, conversations, interrupts, rounds
 from tokenstream_magic.display import views
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
@@ -114,13 +114,16 @@ def _arriving(asked: _Asked) -> Generator[Piece, None, None]:
     more: rounds.Prepared | None = asked.prepared
     while more is not None:
         sink = _Queue()
-        prepared, run = more, asked.begin(more, sink)
+        run: Run | None = None
         try:
+            with interrupts.taken():  # one that comes now is raised once there is a run to be stopped
+                prepared, run = more, asked.begin(more, sink)
             while (piece := sink.pieces.get()) is not None:
                 yield piece
         finally:
-            run.stop("api")
-            run.wait()
+            if run is not None:
+                run.stop("api")
+                run.wait()
         more = rounds.following(prepared, run.transcript)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Bool, Unicode, observe
 
+from tokenstream_magic.display import kernels
+
 _REWRITTEN = "get_ipython().run_cell_magic('stream',"
 _AWAITED = "get_ipython().run_cell_magic('astream',"
 _LINE = "get_ipython().run_line_magic('transcripts', "
@@ -72,6 +74,8 @@ class StreamMagics(Magics):
     @cell_magic
     async def astream(self, line: str, cell: str, local_ns: dict[str, Any] | None = None) -> None:
         """``%%stream`` for a cell that is awaited: the kernel stays free while tokens flow, so Stop arrives at once."""
+        if kernels.is_abandoned(getattr(self.shell, "kernel", None)):
+            return
         from tokenstream_magic import commands
 
         await commands.astream_cell(self, line, cell, local_ns)
@@ -88,6 +92,8 @@ class StreamMagics(Magics):
     @line_magic
     async def atranscripts(self, line: str) -> Any:
         """``%transcripts`` for a replay or a rerun that is awaited: the kernel stays free, so Stop arrives at once."""
+        if kernels.is_abandoned(getattr(self.shell, "kernel", None)):
+            return None
         from tokenstream_magic import commands
 
         return await commands.atranscripts(self, line)
@@ -125,6 +131,8 @@ def load(shell: Any) -> None:
     manager = getattr(kernel, "comm_manager", None)
     if manager is not None:
         manager.register_target("tokenstream.control", _control)
+    if kernel is not None:
+        kernels.mend(kernel)
 
 
 def unload(shell: Any) -> None:

@@ -306,7 +306,7 @@ class LiveView:
     @cached_property
     def _redactor(self) -> Redactor:
         """What may not be shown, known by the time of the first piece."""
-        return Redactor(catalog.keys_in_use())
+        return catalog.redactor()
 
     def _mask(self, channel: str, choice: int, call: int = 0) -> Growing:
         """What keeps keys out of one strand of text."""

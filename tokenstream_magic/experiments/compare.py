@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tokenstream_magic import api, asking
+from tokenstream_magic import api, asking, interrupts
 from tokenstream_magic.display import views
 from tokenstream_magic.display.inert import for_markdown, for_terminal
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
@@ -216,9 +216,10 @@ def compare(prompt: Any, models: Sequence[str] | None = None, **how: Any) -> Com
     they disturb each other. ``blind`` hides the names until :meth:`CompareResult.vote`. All other flags are those of
     :func:`~tokenstream_magic.api.stream`.
     """
-    begun = begin(prompt, models, quiet=True, **how)
-    blocked(begun.job)
-    return begun.settled()
+    with interrupts.taken():
+        begun = begin(prompt, models, quiet=True, **how)
+        blocked(begun.job)
+        return begun.settled()
 
 
 async def acompare(prompt: Any, models: Sequence[str] | None = None, **how: Any) -> CompareResult:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tokenstream_magic import api, asking
+from tokenstream_magic import api, asking, interrupts
 from tokenstream_magic.display import progress as progresses
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.experiments.grid import Asked, Cell, Item, cells, order, rows_of
@@ -62,9 +63,10 @@ def sweep(prompt: Any = None, models: Sequence[str] | str | None = None, grid: M
     ``name`` is kept as a tag. All other flags are those of :func:`~tokenstream_magic.api.stream`. Raises BadRequest before anything
     is sent when a cell cannot be asked.
     """
-    begun = begin(prompt, models, grid, quiet=True, **how)
-    blocked(begun.job)
-    return begun.settled()
+    with interrupts.taken():
+        begun = begin(prompt, models, grid, quiet=True, **how)
+        blocked(begun.job)
+        return begun.settled()
 
 
 async def asweep(
@@ -81,16 +83,13 @@ async def run(begun: Sweep) -> SweepResult:
 
 
 def blocked(job: Any) -> None:
-    """Waits for a job on this thread. An interrupt stops it; a third one gives up waiting."""
-    interrupts = 0
-    while not job.future.done():
-        try:
-            job.wait()
-        except KeyboardInterrupt:
-            interrupts += 1
-            job.stop("interrupt")
-            if interrupts > api.INTERRUPTS:
-                raise
+    """Waits for a job on this thread. An interrupt stops it; a second one gives up waiting."""
+
+    def stop() -> None:
+        # a cluster may be slow to hear it, and the streams must not wait for that
+        threading.Thread(target=job.stop, args=("interrupt",), name="tokenstream-stop", daemon=True).start()
+
+    interrupts.waited(job.future.done, job.wait, stop)
 
 
 def begin(
