@@ -2,7 +2,8 @@
 
 The click is the browser's own, stamped when it was made; the server's stamp is of the same clock (``page.py``). Ours with
 a kernel that is idle (``--bg``), that awaits the ``%%stream`` cell, that is blocked by another cell (a sleep, and a loop
-that never lets go), in a stall, and with a hundred streams. The peer is a cell that prints from a plain ``http.client``,
+that never lets go), in a stall, and with a hundred streams. Beside the cell that computes, the same press sends a word to
+another kernel, which has nothing to do: what the page, the server and the machine take with nothing of ours. The peer is a cell that prints from a plain ``http.client``,
 stopped by JupyterLab's own interrupt button: flowing and in a stall. A button whose callback sets a flag, as chat widgets
 have it, is not heard at all while such a cell runs.
 """
@@ -19,6 +20,7 @@ from source import Source
 
 ROUNDS = 25
 P50, P99 = 10.0, 30.0
+COMPUTES = "another cell computes"
 
 # an element's place, and from then on the moment of the next press of the button
 AIM = """([index, selector, kind]) => {
@@ -37,6 +39,34 @@ INTERRUPT = (
     '.jp-NotebookPanel-toolbar [data-jp-item-name="interrupt"] jp-button, .jp-NotebookPanel-toolbar [data-jp-item-name="interrupt"] button'
 )
 SHOWN = "index => /z0000[3-9a-z]|z000[1-9a-z]/.test(document.querySelectorAll('.jp-Notebook .jp-Cell')[index].textContent.slice(-4000))"
+OTHER = """async () => {
+  const {baseUrl, token} = JSON.parse(document.getElementById('jupyter-config-data').textContent);
+  const headers = {Authorization: `token ${token}`, 'Content-Type': 'application/json'};
+  const kernel = await (await fetch(`${baseUrl}api/kernels`, {method: 'POST', headers, body: '{}'})).json();
+  const address = new URL(`${baseUrl}api/kernels/${kernel.id}/channels?session_id=floor&token=${token}`, location.href);
+  const socket = new WebSocket(address.href.replace(/^http/, 'ws'));
+  await new Promise(done => { socket.onopen = done; });
+  let sent = 0;
+  window.ask = () => new Promise(done => {
+    const id = `floor-${++sent}`;
+    const header = {msg_id: id, msg_type: 'execute_request', session: 'floor', username: '', version: '5.3', date: new Date().toISOString()};
+    const content = {code: '', silent: true, store_history: false, allow_stdin: false, stop_on_error: false,
+      user_expressions: {at: '__import__("time").monotonic_ns()'}};
+    socket.onmessage = ({data}) => {
+      const answer = typeof data === 'string' ? JSON.parse(data) : {};
+      if (answer.channel === 'shell' && answer.parent_header.msg_id === id)
+        done(Number(answer.content.user_expressions.at.data['text/plain']));
+    };
+    socket.send(JSON.stringify({channel: 'shell', header, parent_header: {}, metadata: {}, content, buffers: []}));
+  });
+  for (let n = 0; n < 5; n++) await window.ask();
+}"""
+ASK = """() => {
+  window.answer = null;
+  document.addEventListener('click', event => {
+    window.answer = window.ask().then(there => [event.timeStamp, there]);
+  }, {capture: true, once: true});
+}"""
 HUNDRED = """
 from tokenstream_magic import api
 runs = [api.start("Go on.", "n100000-r10", base_url={url!r}, log=False) for _ in range(99)]
@@ -78,6 +108,27 @@ def measure(page: Watched, source: Source, rounds: int, *, blocker: int | None =
     return times
 
 
+def bare(page: Watched, source: Source, rounds: int) -> list[float]:
+    """Ms from a press to another kernel having the word of it, while a stream flows and this kernel computes."""
+    page.page.evaluate(OTHER)
+    exchange, times = source.count(), []
+    page.notebook.run(1)
+    while source.count() <= exchange:
+        page.page.wait_for_timeout(20)
+    for _ in range(rounds):
+        page.notebook.run(2)
+        page.page.wait_for_timeout(300 + random.uniform(100, 300))
+        page.page.evaluate(ASK)
+        page.notebook.cell(1).locator(".jp-InputPrompt").first.click(delay=70)
+        pressed, there = page.page.evaluate("() => window.answer")
+        times.append(there / 1e6 - (pressed + page.offset))
+        page.notebook.wait_done(2)
+    place = page.page.evaluate(AIM, [1, STOP, "click"])
+    page.page.mouse.click(*place)
+    page.notebook.wait_state(1, "stopped")
+    return times
+
+
 def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,7 +145,7 @@ def main() -> None:
             "kernel idle": (cell("ours", flowing, 0, source, "-n --bg"), None, None),
             "cell awaited": (cell("ours", flowing, 0, source), None, None),
             "another cell sleeps": (cell("ours", flowing, 0, source, "-n --bg"), sleep, None),
-            "another cell computes": (cell("ours", flowing, 0, source, "-n --bg"), spin, None),
+            COMPUTES: (cell("ours", flowing, 0, source, "-n --bg"), spin, None),
             "mid-stall": (cell("ours", stalled, 0, source), None, None),
             "100 streams": (cell("ours", flowing, 0, source), None, hundred),
             "interrupt, print(flush=True)": (cell("print", flowing, 0, source), None, None),
@@ -111,6 +162,7 @@ def main() -> None:
                 page.notebook.run_done(2)
                 page.page.wait_for_timeout(2000)
             times = measure(page, source, rounds if ours else min(rounds, 12), blocker=2 if other else None, ours=ours)
+            nothing = bare(page, source, rounds) if name == COMPUTES else []
             page.close()
             print(f"  {name}: {' '.join(f'{time:.0f}' for time in times)}", flush=True)
             p50, p99 = quantile(times, 50), quantile(times, 99)
@@ -119,6 +171,9 @@ def main() -> None:
             elif p50 > P50 or p99 > P99:
                 missed.append(f"{name}: p50 {p50:.1f}, p99 {p99:.1f}")
             peer = peers["stall" if "stall" in name else "flow"]
+            if nothing:
+                told = [f"{figure:.1f}" for figure in (min(nothing), quantile(nothing, 50), quantile(nothing, 99))]
+                rows.append(["  a word to an idle kernel meanwhile", str(len(nothing)), *told, "", ""])
             rows.append([name, str(len(times)), f"{min(times):.1f}", f"{p50:.1f}", f"{p99:.1f}", f"{peer:.1f}", f"{peer / p50:.1f}"])
     print_table(["click to close", "n", "least, ms", "p50", "p99", "interrupt button, p50", "ratio"], rows)
     print(f"bar: p50 at most {P50:.0f} ms, p99 at most {P99:.0f} ms: {'met' if not missed else 'MISSED by ' + '; '.join(missed)}")

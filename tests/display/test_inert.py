@@ -1,11 +1,14 @@
 import re
+from html import unescape
 from html.parser import HTMLParser
+from unittest.mock import patch
 
 import mistune
 import pytest
 from hypothesis import given, settings, strategies as st
 from markdown_it import MarkdownIt
 
+from tokenstream_magic.display import inert
 from tokenstream_magic.display.inert import for_markdown, for_terminal
 
 ESC = "\x1b"
@@ -244,10 +247,50 @@ MARKS = "` `` ``` ~~~ $ $$ \\ \n \n\n * ** - # > | < [ ] ( ) ! _ x"
 PIECES = [*PAYLOADS, *MARKS.split(" "), " ", "    ", "- ", "1. ", "# ", "> ", "\t"]
 
 
+# how little of an answer is in a paragraph, in headings and in Markdown at all
+LIMITS = [
+    {"_HEADINGS": 100},
+    {"_LONG_LINE": 5, "_PARAGRAPH": 10, "_HEADINGS": 1},
+    {"_LONG_LINE": 7, "_HEADINGS": 0, "_MARKDOWN": 25},
+    {"_PARAGRAPH": 1, "_MARKDOWN": 60},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=["as they are", "short", "shorter", "shortest"])
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
-def test_payloads_put_together_at_random_stay_inert(text):
-    markdown = for_markdown(text)
+@given(text=st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_payloads_put_together_at_random_stay_inert(limits, text):
+    with patch.multiple(inert, **limits):
+        markdown = for_markdown(text, is_output=True)
     assert LIVE.findall(outside_code(markdown)) == []
     for render in RENDERERS.values():
         assert Tags(render(markdown)).unwanted == []
+
+
+LINE = "words and *more* of `them` "
+HOLDING = [
+    LINE * 38_000,
+    f"{LINE}\n" * 38_000,
+    f"- {LINE * 38_000}",
+    f"- x\n{LINE}\n" * 10 + f"{LINE}\n" * 38_000,
+    "$ " * 300_000,
+    "# a `x`\n" * 20_000,
+]
+
+
+@pytest.mark.parametrize("text", HOLDING, ids=["line", "lines", "item", "behind items", "dollars", "headings"])
+def test_no_answer_holds_the_page_while_jupyterlab_reads_it_for_its_table_of_contents(text):
+    """It costs the length of a paragraph times the code in it, and a task of milliseconds for each heading: once, it was 14 s and more."""
+    prose = for_markdown(text, is_output=True).partition("\n```text\n")[0]
+    paragraphs = prose.split("\n\n")
+    assert max(len(each) * each.count("`") for each in paragraphs) < 1_500_000
+    assert sum(len(each) * each.count("`") for each in paragraphs) < 600_000_000
+    assert sum(line.startswith("# ") for line in prose.split("\n")) <= 100
+    assert len(prose) < 1_600_000
+
+
+@pytest.mark.parametrize("text", HOLDING[:4], ids=["line", "lines", "item", "behind items"])
+def test_what_is_parted_is_all_there(text):
+    prose, _, rest = for_markdown(text, is_output=True).partition("\n```text\n")
+    shown = "".join(unescape(prose).split()) + "".join(rest.removesuffix("\n```\n").split())
+    assert shown == "".join(text.split())

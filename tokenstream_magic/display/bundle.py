@@ -38,7 +38,9 @@ def settled(transcript: Transcript) -> tuple[dict[str, Any], dict[str, Any]]:
     return (
         {
             MIME: content(transcript),
-            "text/markdown": "\n\n".join(filter(None, [for_markdown(said), f"*{for_markdown(ending).strip()}*" if ending else ""])),
+            "text/markdown": "\n\n".join(
+                filter(None, [for_markdown(said, is_output=True), f"*{for_markdown(ending).strip()}*" if ending else ""])
+            ),
             "text/plain": "\n".join(filter(None, [text, f"[{for_terminal(ending)}]" if ending else ""])),
         },
         {"tokenstream": about(transcript)},

@@ -23,6 +23,12 @@ _INLINE = re.compile(r"(?P<code>(?<!`)`(?P<in>[^`\n]+)`(?!`))|(?P<strong>\*\*(?P
 _SPECIAL = re.compile(r"[`*_\[\]<>&|~@]|(?<=http):|(?<=https):|(?<=ftp):|(?<=www)\.", re.IGNORECASE)
 _AT_START = re.compile(r"[#+=:-]|\d+[.)]")
 _MAX_INDENT = 12
+# JupyterLab reads the Markdown of every output for its table of contents, in one task that holds the page. It costs the
+# length of a paragraph times the pieces of code in it, and more for each heading.
+_LONG_LINE = 4000  # a longer line goes on in another paragraph
+_PARAGRAPH = 500_000  # characters times pieces of code; then another begins
+_HEADINGS = 100  # what is more of them is bold
+_MARKDOWN = 250_000  # what is behind so many characters is in a block of code
 _LANGUAGES = set(
     "bash c cpp css go html java javascript js json julia kotlin lua perl php python py r ruby rust rs sh sql swift"
     " toml typescript ts text xml yaml".split()
@@ -41,18 +47,21 @@ def for_terminal(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
-def for_markdown(text: str) -> str:
+def for_markdown(text: str, *, is_output: bool = False) -> str:
     """Markdown that reads like ``text`` and does nothing: no HTML, link, image, mathematics or diagram survives.
 
     Line breaks, headings, lists, fenced code, inline code and bold keep their form; every other character that means
     something to a Markdown or mathematics renderer is written as a character reference, or in code where a
-    reference would not be enough.
+    reference would not be enough. In the output of a cell no answer holds the page long: paragraphs end before they cost
+    too much, after many headings a further one is bold, and the end of a very long answer is in a block of code.
     """
     out: list[str] = []
     fence = language = ""
     code: list[str] = []
     deepest = 0  # how far an item may be indented: deeper than under an item above, it would be code
-    for line in for_terminal(text).split("\n"):
+    size = headings = length = ticks = 0  # of all; of the open paragraph
+    lines = for_terminal(text).split("\n")
+    for number, line in enumerate(lines):
         if fence:
             if line.strip().startswith(fence) and set(line.strip()) == {fence[0]}:
                 out += _code(language, code)
@@ -63,10 +72,29 @@ def for_markdown(text: str) -> str:
         opening = _FENCE.match(line)
         if opening and not (opening[1][0] == "`" and "`" in line[opening.end() :]):
             fence, language = opening[1], opening[2].lower()
+            length = ticks = 0
             continue
-        out.append(_line(line, deepest))
+        fits = _MARKDOWN - size
+        size += len(line.strip()) + 1
+        if is_output and size > _MARKDOWN:
+            out += _parts(line[:fits], deepest)
+            out += _code("text", [line[fits:], *lines[number + 1 :]])
+            break
+        if is_output and _HEADING.match(line):
+            headings += 1
+            out += _parts(line, 0) if headings <= _HEADINGS else ["", *_parts(f"**{line.strip(' #*')}**", 0), ""]
+            length = ticks = deepest = 0
+            continue
         item = _LIST.match(line)
-        if item:
+        first, *more = _parts(line, deepest) if is_output else [_line(line, deepest)]
+        length, ticks = (0, 0) if item or not line.strip() else (length + len(first), ticks + first.count("`"))
+        if is_output and length * ticks > 2 * _PARAGRAPH:
+            out.append("")
+            length, ticks = len(first), first.count("`")
+        out += [first, *more]
+        if more:
+            length, ticks, deepest = len(more[-1]), more[-1].count("`"), 0
+        elif item:
             deepest = min(len(item[1]), deepest) + len(item[2]) + 1
         elif line.strip():
             deepest = 0
@@ -80,6 +108,23 @@ def _code(language: str, lines: list[str]) -> list[str]:
     fence = "`" * max(3, longest + 1)
     named = language if language in _LANGUAGES else "text"
     return ["", f"{fence}{named}", *lines, fence, ""]
+
+
+def _parts(line: str, deepest: int) -> list[str]:
+    """A line, and paragraphs with an empty line before each for what of it would cost too much in one."""
+    drawn: list[str] = []
+    rest, size = line, _LONG_LINE
+    while rest or not drawn:
+        part = rest[:size]
+        if len(part) < len(rest):
+            part = part[: part.rfind(" ", size // 2) + 1 or size]
+        shown = f"{_start(part.strip())}  " if drawn else _line(part, deepest)
+        if size > 1 and len(shown) * shown.count("`") > 2 * _PARAGRAPH:
+            size //= 2
+            continue
+        drawn += ["", shown] if drawn else [shown]
+        rest, size = rest[len(part) :], min(2 * size, _LONG_LINE)
+    return drawn
 
 
 def _line(line: str, deepest: int) -> str:

@@ -73,7 +73,7 @@ class Plain:
             self._safe += self._masked.feed(text[self._shown :])
             self._shown, self._shown_at = len(text), now
             data = live(self._run.transcript, self._model_id, self._safe)
-            self._handle.update({**data, "text/markdown": for_markdown(self._safe)}, raw=True)
+            self._handle.update({**data, "text/markdown": for_markdown(self._safe, is_output=True)}, raw=True)
 
     def end(self) -> None:
         """The run is over: nothing is left to stop."""

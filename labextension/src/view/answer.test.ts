@@ -1,8 +1,12 @@
 // @vitest-environment jsdom
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
 import { Growth } from '../state';
 import { Answer, split } from './answer';
+import { MarkdownBody } from './markdown/body';
+import { CodeBody } from './markdown/codebody';
+import { Sliced } from './sliced';
+import type { IBody } from './text';
 
 const BLOCK = 2000;
 const LONGEST = 4 * BLOCK;
@@ -288,6 +292,69 @@ describe('a text of a million characters', () => {
     await settled(sliced);
     expect(sliced.node.textContent === grown.node.textContent).toBe(true);
     expect(sliced.node.querySelectorAll('.ts-Code')).toHaveLength(60);
+  });
+});
+
+describe('blanks without end', () => {
+  // what costs the square of their number would take minutes here, on any machine
+  it('cost a block of code no more than letters', () => {
+    const node = document.createElement('div');
+    const body = new CodeBody(node);
+    body.append('```\n', false);
+    body.append('\n'.repeat(400_000) + 'x', false);
+    body.append('\n' + ' '.repeat(400_000) + 'x', false);
+    body.append('\n```\n\n', true);
+    const shown = node.querySelector('code')!.textContent!;
+    expect(shown.length).toBe(800_004);
+    expect(shown.endsWith(' x\n')).toBe(true);
+  });
+
+  it('cost Markdown no more than letters', () => {
+    const node = document.createElement('div');
+    const body = new MarkdownBody(node);
+    body.append('a\n' + ' '.repeat(15_000) + 'x', false);
+    for (let more = 0; more < 600; more++) {
+      body.append('x', false);
+    }
+    expect(node.textContent!.endsWith('x'.repeat(601))).toBe(true);
+  });
+});
+
+describe('a slice', () => {
+  it('is as long as the page takes in its stride, and only one is drawn in a frame', async () => {
+    const clock = vi.spyOn(performance, 'now');
+    let now = 0;
+    clock.mockImplementation(() => now);
+    for (const perMs of [100, 1000, 10_000]) {
+      const told: [number, boolean][] = [];
+      const slow: IBody = {
+        append: (more, done) => {
+          now += more.length / perMs;
+          told.push([more.length, done]);
+        },
+        dispose: () => undefined
+      };
+      const sliced = new Sliced(slow, change => change());
+      sliced.append('x'.repeat(300_000), false);
+      for (
+        let frame = 0;
+        told.reduce((sum, [length]) => sum + length, 0) < 400_000;
+        frame++
+      ) {
+        const before = told.length;
+        await new Promise(requestAnimationFrame);
+        sliced.append('y'.repeat(frame < 10 ? 10_000 : 0), frame > 9);
+        expect(told.length - before).toBeLessThanOrEqual(1);
+      }
+      await new Promise(requestAnimationFrame);
+      const full = told.slice(3, -1).map(([length]) => length);
+      const fitting = Math.min(60_000, Math.max(8000, 24 * perMs));
+      expect(Math.max(...full)).toBe(fitting);
+      const end = told.findIndex(([, done]) => done);
+      expect(end).toBeGreaterThan(0);
+      expect(told.slice(end + 1).every(([length]) => !length)).toBe(true);
+    }
+    clock.mockRestore();
   });
 });
 

@@ -133,7 +133,10 @@ export class Answer {
   private begin(): IBody {
     this.node.dataset.format = this.drawnAs;
     const drawn = (change: () => void): void => this.keepingPlace(change);
-    return new Sliced(this.bodyOf(drawn), drawn);
+    return new Sliced(this.bodyOf(drawn), change => {
+      drawn(change);
+      this.isAtBottom(); // lays it out
+    });
   }
 
   private bodyOf(drawn: (change: () => void) => void): IBody {

@@ -335,8 +335,12 @@ export class MarkdownBody implements IBody {
  */
 function withoutHint(text: string): string {
   const at = text.lastIndexOf('\n') + 1;
-  const line = text.slice(at);
-  return /^[\s>]*([-=*+_#>`~|:$\\]{1,3}|\d{1,9}[.)]?)?[ \t]*$/.test(line)
+  let end = text.length;
+  while (end > at && ' \t'.includes(text[end - 1])) {
+    end--; // in an expression this would cost the square of the blanks
+  }
+  const line = text.slice(at, end);
+  return /^[\s>]*([-=*+_#>`~|:$\\]{1,3}|\d{1,9}[.)]?)?$/.test(line)
     ? text.slice(0, at)
     : text;
 }

@@ -42,17 +42,34 @@ export class CodeBody implements IBody {
     if (!this.fence) {
       return text;
     }
-    const mark = this.fence[0];
-    const closing = new RegExp(`(^|\\n)[ \\t]*(\\${mark}*)\\s*$`).exec(text);
-    if (!closing || text.length - closing.index > 200) {
+    const closing = closingOf(text, this.fence[0]);
+    if (!closing || text.length - closing.at > 200) {
       return text;
     }
     if (done) {
-      return closing[2].length >= this.fence.length
-        ? text.slice(0, closing.index + closing[1].length)
+      return closing.marks >= this.fence.length
+        ? text.slice(0, closing.from)
         : text;
     }
-    this.held = text.slice(closing.index);
-    return text.slice(0, closing.index);
+    this.held = text.slice(closing.at);
+    return text.slice(0, closing.at);
   }
+}
+
+/**
+ * The end of a text that may be a closing fence: behind the last line end a number of marks, or blanks alone. `at` is
+ * that line end, `from` is behind it. Looked for from the end: blanks and line ends may be many.
+ */
+function closingOf(
+  text: string,
+  mark: string
+): { at: number; from: number; marks: number } | null {
+  const said = text.trimEnd();
+  const at = said.lastIndexOf('\n');
+  const line = said.slice(at + 1).replace(/^[ \t]+/, '');
+  if (!said || (line && line === mark.repeat(line.length))) {
+    return { at: Math.max(at, 0), from: at + 1, marks: line.length };
+  }
+  const end = text.indexOf('\n', said.length);
+  return end < 0 ? null : { at: end, from: end + 1, marks: 0 };
 }
