@@ -242,11 +242,11 @@ def memory_of_runs() -> None:
 
 
 def live(store: Store) -> None:  # noqa: PLR0915 - a row of the table a statement
-    from tokenstream_magic import api
-    from tokenstream_magic.mock.script import Script
-    from tokenstream_magic.mock.server import MockServer
+    from source import Source, token
 
-    pieces = tuple(f"{n} " for n in range(6000))
+    from tokenstream_magic import api
+
+    pieces = [token(n) for n in range(6000)]
     took: list[float] = []
     own: list[float] = []
     bare: list[float] = []
@@ -283,11 +283,11 @@ def live(store: Store) -> None:  # noqa: PLR0915 - a row of the table a statemen
         appends.append((perf_counter() - started) * 1e6)
 
     store._writer._commit, store.database.directly, store._writer.content = measured, transaction, appended
-    with MockServer() as mock:
-        mock.scripts["long"] = Script(pieces, gap=0.001)
-        run = api.start("Hi", "long", base_url=mock.base_url, sinks=[store._writer], no_log=True)
-        run.wait()
-        store._writer.flush()
+    source = Source()  # a process of its own: as with any other server, its work is none of this process
+    run = api.start("Hi", f"n{len(pieces)}-r1000", base_url=source.base_url, sinks=[store._writer], no_log=True)
+    assert run.wait().outcome == "complete"
+    store._writer.flush()
+    source.close()
     store._writer._commit, store.database.directly, store._writer.content = commit, directly, content
     os.close(beside)
     one.close()

@@ -14,6 +14,7 @@ import { isOver } from './state';
 export const CONTROL = 'tokenstream.control';
 
 const SUBSHELL_WAIT_MS = 250;
+const SECOND_AFTER_MS = 25;
 const INTERRUPT_AFTER_MS = 1000;
 
 /** Which request each kernel is working on, and which request opened each widget's comm. */
@@ -58,6 +59,7 @@ export function follow(kernel: Kernel.IKernelConnection): Activity {
 /** The roads to Stop of one stream. */
 export class StopRoads {
   private timer: number | null = null;
+  private second: number | null = null;
 
   constructor(
     private tell: (content: Record<string, string>) => void,
@@ -77,12 +79,17 @@ export class StopRoads {
     const kernel = this.session?.session?.kernel;
     const comm = kernel && opened.get(kernel);
     const content = { op: 'stop', stream_id: this.state().streamId };
-    // first by the road that is open whatever the kernel does: of two messages, the second may be held back a while
+    // by the road that is open whatever the kernel does; a second message at once would only be in the first one's way there
     const isOpen = !!comm && !comm.isDisposed && kernel.handleComms;
     if (isOpen) {
       comm.send(content);
+      this.second ??= window.setTimeout(() => {
+        this.second = null;
+        this.tell({ op: 'stop' });
+      }, SECOND_AFTER_MS);
+    } else {
+      this.tell({ op: 'stop' });
     }
-    this.tell({ op: 'stop' });
     if (!kernel) {
       return;
     }
@@ -102,6 +109,10 @@ export class StopRoads {
     if (this.timer !== null) {
       window.clearTimeout(this.timer);
       this.timer = null;
+    }
+    if (this.second !== null) {
+      window.clearTimeout(this.second);
+      this.second = null;
     }
   }
 

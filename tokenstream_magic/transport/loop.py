@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 CROWD, RARELY = 100, 5
 
 _lock = threading.Lock()
