@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,4 +41,5 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def mock() -> Iterator[MockServer]:
     with MockServer() as server:
+        server.scripts["story"] = replace(server.scripts["story"], gap=0.01)  # two seconds of waiting would be no better test
         yield server

@@ -190,6 +190,7 @@ def test_every_detector_has_a_section_to_read(answers):
 
 
 def test_the_command_prints_it_and_gives_json(mock, capsys):
+    mock.scripts["story"] = replace(mock.scripts["story"], gap=0.03)  # long enough for streaming to help
     ts.stream("Hi", "story", base_url=mock.base_url)
     stopped = api.start("Hi", "story", base_url=mock.base_url, token_limit=5).wait()
     capsys.readouterr()
