@@ -239,6 +239,34 @@ def test_columns_of_versions_3_and_4_are_read(column, events):
     assert decode(bytes.fromhex(column)) == made
 
 
+@pytest.mark.parametrize("far", [0, (1 << 31) - 1, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63), 1 << 63, -(1 << 63) - 1])
+def test_few_events_come_back_wherever_their_moments_are(far):
+    for events in (0, 1, 24, 25):
+        for characters in (255, 256):
+            for reads in (events, 255, 256):
+                made = timeline([(MS, 1, characters, False, 3)] * events, requested=0)
+                made.headers, made.closed, made.reads = 7, far, reads
+                column = made.encode()
+                assert decode(column) == made
+                fits = far != -(1 << 31) and -(1 << 63) < far < 1 << 63  # not what says that a moment never came
+                assert (column[0] == 7) == (events <= 24 and (not events or characters < 256) and reads < 256 and fits)
+                if column[0] == 7:
+                    for wrong in (column[:-1], column + b"\0", column[:3] + b"\5" + column[4:], column[:4]):
+                        with pytest.raises(ValueError, match="damaged"):
+                            decode(wrong)
+
+
+PLAIN = "060f02000203008000800084098d001e3d5b8280010103040000c2c2ebeb0b0b0100"
+
+
+def test_a_column_of_version_6_is_read():
+    made = Timeline(requested=0, connected=MS, headers=2 * MS, first_byte=3 * MS)
+    made.add(100 * MS, 2, 1, 0)
+    made.add(200 * MS, 0, 3, 1)
+    made.reads = 2
+    assert decode(bytes.fromhex(PLAIN)) == made
+
+
 def test_steps_of_any_size_come_back():
     made = Timeline(requested=0)
     for number, at in enumerate((-(1 << 63), (1 << 63) - 1, -(1 << 63), 0)):

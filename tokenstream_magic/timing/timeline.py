@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from operator import add, attrgetter, sub
@@ -26,6 +26,7 @@ _OF_READ_BEFORE = bytes(range(_NEW_READ))
 _PACKED_VERSION = 1
 _ENCODED_VERSION = 5  # below 0x80, which every pack begins with
 _PLAIN_VERSION = 6  # the same without zlib, which makes nothing smaller of the shortest
+_SHORT_VERSION = 7  # of few events, which is written at once: numbers as machines have them
 _OLD_ENCODED, _OLD_PLAIN = 3, 4  # the versions with numbers of no fixed width
 _EVENTS_ONLY = 2  # the version that knew no keep-alives by their stamps, no display, and only the first moments
 _ZIPPED = (_ENCODED_VERSION, _OLD_ENCODED, _EVENTS_ONLY)
@@ -33,6 +34,9 @@ _PLAIN = (_PLAIN_VERSION, _OLD_PLAIN)
 _NO_WIDTH = 0xFF  # of a column with numbers of more than 64 bits
 _SMALL = 1024
 _SHORTEST = 128
+_FEW = 24  # events
+_WIDTHS = {4: "i", 8: "q"}
+_NEVER = {code: -1 << 8 * width - 1 for width, code in _WIDTHS.items()}  # a moment that never came
 _ENCODED_LIMIT = 1 << 28  # bytes, unpacked: some forty million events
 _MOST = 45_000_000  # events
 QUIET_NS = 100_000_000  # silence from which a keep-alive is worth a stamp: before, the text itself says that the server lives
@@ -262,13 +266,21 @@ class Timeline:
         event before; then the keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the
         next), and the display's figures behind a 1, or a 0. The stamps, the characters and the steps are each a width, all lowest
         bytes, all second bytes and so on: like stands beside like, so that what hardly changes costs next to nothing.
+
+        Of few events without anything beside them, it is one byte each of version, events, reads and two widths; flags and
+        characters, a byte each; then all single stamps from the origin, the least number for one that never came, and the ns since
+        the event before, as signed numbers of those widths.
         """
+        count = len(self) if stop is None else stop
+        if count <= _FEW and not self.keep_alives and not self._alive and self.displayed is None:
+            column = self._short(count)
+            if column:
+                return column
         out, known, moments, origin = bytearray(), 0, [], self.origin
         for place, at in enumerate(_moments(self)):
             if at is not None:
                 known |= 1 << place
                 moments.append(at - origin << 1 if at >= origin else (origin - at << 1) - 1)
-        count = len(self) if stop is None else stop
         _varints(out, [known, self.reads, self.keep_alives, count])
         _column(out, moments)
         out += self._flags[:count]
@@ -284,6 +296,22 @@ class Timeline:
         window, memory = (10, 3) if len(out) < _SMALL else (15, 8)  # a large window costs more to set up than a short column to pack
         zipped = zlib.compressobj(1, zlib.DEFLATED, window, memory)  # more makes it hardly smaller: low bytes of times are noise
         return bytes((_ENCODED_VERSION,)) + zipped.compress(out) + zipped.flush()
+
+    def _short(self, count: int) -> bytes:
+        """The column of few events; nothing where their numbers do not fit."""
+        origin, known, stamps = self.origin, _moments(self), self._at[:count].tolist()
+        try:
+            moments, steps = _signed(known, origin), _numbers(list(map(sub, stamps, [origin, *stamps])))
+            head = bytes((_SHORT_VERSION, count, self.reads, moments.itemsize, steps.itemsize))
+            characters = bytes(self._characters[:count].tolist())
+        except (ValueError, OverflowError):
+            return b""
+        if moments.count(_NEVER[moments.typecode]) != known.count(None):  # one came at just that distance
+            return b""
+        if sys.byteorder == "big":
+            moments.byteswap()
+            steps.byteswap()
+        return b"".join((head, self._flags[:count], characters, moments, steps))
 
     def as_dict(self) -> dict[str, Any]:
         """The timeline for a notebook or an export: ``moments_ms``, and per event us since the one before it.
@@ -311,6 +339,8 @@ class Timeline:
 
 def decode(column: bytes) -> Timeline:
     """The timeline of :meth:`Timeline.encode`, or of a pack. Raises ValueError on a damaged one."""
+    if column and column[0] == _SHORT_VERSION:
+        return _from_short(column)
     if not column or column[0] not in (*_PLAIN, *_ZIPPED):
         return unpack(column)
     body = column[1:] if column[0] in _PLAIN else _unzipped(column[1:])
@@ -356,6 +386,26 @@ def decode(column: bytes) -> Timeline:
     return timeline
 
 
+def _from_short(column: bytes) -> Timeline:
+    if len(column) < 5 or column[3] not in _WIDTHS or column[4] not in _WIDTHS:
+        raise ValueError(_DAMAGED)
+    count, timeline = column[1], Timeline(reads=column[2])
+    behind_flags, behind_characters = 5 + count, 5 + 2 * count
+    behind_moments = behind_characters + len(MOMENTS) * column[3]
+    if len(column) != behind_moments + count * column[4]:
+        raise ValueError(_DAMAGED)
+    moments = array(_WIDTHS[column[3]], column[behind_characters:behind_moments])
+    steps = array(_WIDTHS[column[4]], column[behind_moments:])
+    if sys.byteorder == "big":
+        moments.byteswap()
+        steps.byteswap()
+    for name, at in zip(MOMENTS, moments, strict=True):
+        if at != _NEVER[moments.typecode]:
+            setattr(timeline, name, at)
+    timeline.fill(list(accumulate(steps)), list(column[behind_flags:behind_characters]), column[5:behind_flags])
+    return timeline
+
+
 def _read_beside(body: bytes, position: int) -> tuple[list[int] | None, Displayed | None, int]:
     """What stands behind the events: the stamps of keep-alives, the display's figures, and where they end."""
     alive: list[int] | None = None
@@ -392,6 +442,20 @@ def unpack(packed: bytes) -> Timeline:
     timeline.extend(packed)
     timeline.reads = timeline.fresh_reads
     return timeline
+
+
+def _signed(moments: Sequence[int | None], origin: int) -> array[int]:
+    try:
+        return array("i", [_NEVER["i"] if at is None else at - origin for at in moments])
+    except OverflowError:
+        return array("q", [_NEVER["q"] if at is None else at - origin for at in moments])
+
+
+def _numbers(steps: list[int]) -> array[int]:
+    try:
+        return array("i", steps)
+    except OverflowError:
+        return array("q", steps)
 
 
 def _zigzag(value: int) -> int:
