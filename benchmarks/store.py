@@ -33,7 +33,7 @@ os.environ["TOKENSTREAM_DATABASE"] = str(Path(tempfile.mkdtemp(prefix="ts-bench-
 from tokenstream_magic.record import Choice, Transcript
 from tokenstream_magic.timing.metrics import measure
 from tokenstream_magic.timing.timeline import Timeline
-from tokenstream_magic.transcripts import bulk, writer
+from tokenstream_magic.transcripts import bulk, columns, writer
 from tokenstream_magic.transcripts.database import PAGES_KIB
 from tokenstream_magic.transcripts.rows import put, redacted, to_row
 from tokenstream_magic.transcripts.store import Store, default_url
@@ -103,15 +103,16 @@ class Alone:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"cache_size=-{PAGES_KIB}"):
             self.database.execute(f"PRAGMA {pragma}")
         self.seq, self.took, self.worked = 0, 0.0, 0.0
-        self.masks = bulk._Masks()
+        self.masks, self.inserting = columns.Masks(), columns.Inserting()
 
     def add(self, part: list[Transcript]) -> None:
-        rows = [(*row, 0.0, self.seq + n) for n, row in enumerate(bulk.values(part, self.masks), 1)]
-        self.seq += len(rows)
+        ready = [columns.columns(part[n : n + columns.TOGETHER], self.masks) for n in range(0, len(part), columns.TOGETHER)]
         started, before = perf_counter(), time.thread_time()
-        self.database.execute("BEGIN IMMEDIATE")
-        self.database.executemany(bulk._INSERT, rows)
-        self.database.execute("COMMIT")
+        for n in range(0, len(ready), bulk.BATCH // columns.TOGETHER):
+            self.database.execute("BEGIN IMMEDIATE")
+            for block in ready[n : n + bulk.BATCH // columns.TOGETHER]:
+                self.seq += self.inserting.insert(self.database, block, (), 0.0, self.seq + 1)
+            self.database.execute("COMMIT")
         self.took, self.worked = self.took + perf_counter() - started, self.worked + time.thread_time() - before
 
 
@@ -191,7 +192,7 @@ def inserts(full: Store, folder: Path) -> list[tuple[float, float, float]]:
     took: list[list[tuple[float, float, float]]] = [[], []]
     with tempfile.TemporaryFile(dir=folder) as beside:
         for t in generated(300, seed=8):
-            finished = redacted(to_row(t), bulk._Masks().redactor)
+            finished = redacted(to_row(t), columns.Masks().redactor)
             for store, figures in zip((fresh, full), took, strict=True):
                 started, worked = perf_counter(), time.thread_time()
                 with store.database.writing() as connection:

@@ -18,7 +18,7 @@ import tokenstream_magic as ts
 from tokenstream_magic.errors import BadRequest, StoreError
 from tokenstream_magic.exchange.portable import to_data
 from tokenstream_magic.record import Choice, Transcript
-from tokenstream_magic.transcripts import behind, bulk, ranges, schema, writer
+from tokenstream_magic.transcripts import behind, bulk, columns, ranges, schema, writer
 from tokenstream_magic.transcripts.rows import put, to_row
 from tokenstream_magic.transcripts.schema import to_json
 from tokenstream_magic.transcripts.statistics import _by_any, groups
@@ -251,15 +251,15 @@ def test_a_long_file_is_not_held_in_memory_and_refused_whole(tmp_path: Path, mon
 
     alive: list[weakref.ref[Transcript]] = []
     most = 0
-    values = bulk.values
+    make = bulk.columns
 
-    def counted(part: list[Transcript], masks: bulk._Masks) -> Iterator[tuple[object, ...]]:
+    def counted(part: list[Transcript], masks: columns.Masks) -> list[object]:
         nonlocal most
         alive.extend(map(weakref.ref, part))
         most = max(most, sum(one() is not None for one in alive))
-        return values(part, masks)
+        return make(part, masks)
 
-    monkeypatch.setattr(bulk, "values", counted)
+    monkeypatch.setattr(bulk, "columns", counted)
     file.write_text("\n".join([*lines, *lines[:5]]))
     assert ts.transcripts.import_file(file) == (60, 5)
     assert most <= bulk.BATCH + 3
@@ -268,10 +268,10 @@ def test_a_long_file_is_not_held_in_memory_and_refused_whole(tmp_path: Path, mon
 
 
 def test_what_waits_is_counted_whatever_it_is_called(either: str) -> None:
-    masks = bulk._Masks()
-    make = bulk.values if either == "sqlite" else bulk._data
+    masks = columns.Masks()
+    make = columns.columns if either == "sqlite" else bulk._data
     kept = [made(n, notebook="task-1.ipynb", note="n" * 1000) for n in range(100)]
-    assert len(list(make(kept, masks))) == 100
+    assert make(kept, masks)
     assert masks.seen >= 100_000
 
 
