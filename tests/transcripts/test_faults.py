@@ -243,6 +243,37 @@ def test_a_damaged_file_is_moved_aside_and_what_can_be_read_is_kept(mock: MockSe
         assert ts.transcripts.open_store().count() > 1
 
 
+def test_damage_that_only_a_reader_meets_is_set_aside_too(caplog: pytest.LogCaptureFixture) -> None:
+    made = kept(300)
+    ts.transcripts.open_store().catch_up()
+    ts.transcripts.open_store().close()
+    page = database().read_bytes().index(b"answer 150 word") // 4096
+    with database().open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xff" * 4096)
+    _forget_open_store()
+    barrier, found = threading.Barrier(4), []
+
+    def read() -> None:
+        barrier.wait()
+        found.append({t.id for t in ts.transcripts.recent(1000)})
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(found) == 4
+    assert all(ids == found[0] and 280 < len(ids) < 300 for ids in found)
+    lost = [t for t in made if t.id not in found[0]]
+    with pytest.raises(ts.TokenstreamError, match="There is no transcript"):
+        ts.transcripts.get(lost[0].id)
+    assert len(ts.transcripts.search("answer", limit=1000)) == len(found[0])
+    assert told(caplog, "is damaged") == 1
+    assert len([f for f in database().parent.glob("*.corrupt-*") if not f.name.endswith(("-wal", "-shm"))]) == 1
+    assert whole(database())
+
+
 def test_a_database_damaged_while_open_goes_on_in_a_new_one(mock: MockServer, caplog: pytest.LogCaptureFixture) -> None:
     kept(50)
     store = ts.transcripts.open_store()

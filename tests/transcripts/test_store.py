@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 import tokenstream_magic as ts
 from tokenstream_magic import api
+from tokenstream_magic.display import listing
 from tokenstream_magic.errors import BadRequest, StoreError
 from tokenstream_magic.mock.script import Script, words
 from tokenstream_magic.mock.server import MockServer
@@ -181,8 +182,49 @@ def test_a_newer_database_is_only_read(mock: MockServer) -> None:
         _ = store.writer
     with pytest.raises(StoreError, match="newer version"):
         store.delete("last")
+    assert "are not kept" in listing.store(store.status())
     store.close()
     assert database().read_bytes() == before
+
+
+@pytest.mark.parametrize("script", ["told", "hello"])
+def test_what_no_database_can_write_does_not_cost_a_transcript(mock: MockServer, either: str, script: str) -> None:
+    """Halves of surrogate pairs, as in a file name that is no UTF-8, and NUL, which PostgreSQL has in no text."""
+    mock.scripts["told"] = Script(("A NUL \0", " and half a pair \ud83d", " of a model"))
+    sent = ts.stream("Hi \0", script, base_url=mock.base_url, tag=["a\udcff", "b\0"], note="c\ud800\0", system="s\ud800")
+    assert sent.outcome == "complete"
+    found = ts.transcripts.get(sent.id)
+    assert found.outcome == "complete"
+    assert (found.tags, found.note) == (sent.tags, sent.note) == (["a\ufffd", "b\ufffd"], "c\ufffd\ufffd")
+    assert found.text == (sent.text if either == "sqlite" else sent.text.replace("\0", "\ufffd"))
+    named = ts.stream("Hi", "no such \ud800 model \0", base_url=mock.base_url)
+    assert (named.outcome, named.error["status"]) == ("failed", 404)
+    assert ts.transcripts.get(named.id).model == named.model
+
+
+@pytest.mark.parametrize("kept_with", [{"tag": 5}, {"tag": ["a", None]}, {"note": 5}])
+def test_a_tag_or_a_note_that_is_no_text_is_refused(mock: MockServer, kept_with: dict[str, object]) -> None:
+    with pytest.raises(BadRequest, match="are text"):
+        ts.stream("Hi", "hello", base_url=mock.base_url, **kept_with)
+
+
+def test_a_database_in_memory_is_refused_and_the_stream_goes_on(mock: MockServer, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("TOKENSTREAM_DATABASE", "sqlite://")
+    assert ts.stream("Hi", "hello", base_url=mock.base_url).outcome == "complete"
+    assert ["in memory" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_backup_that_finds_no_room_is_told_and_leaves_nothing(mock: MockServer, tmp_path: Path, monkeypatch) -> None:
+    def full(_file: Path, copy: Path) -> None:
+        copy.touch()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    ts.stream("Hi", "hello", base_url=mock.base_url)
+    monkeypatch.setattr("tokenstream_magic.transcripts.copying.copy_file", full)
+    (tmp_path / "to").mkdir()
+    with pytest.raises(StoreError, match="disk is full"):
+        ts.transcripts.backup(tmp_path / "to" / "copy.db")
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_something_that_is_no_database_is_said_in_one_line(tmp_path: Path) -> None:
@@ -237,3 +279,23 @@ def test_a_run_of_a_living_process_is_left_alone(mock: MockServer, either: str) 
     other.close()
     run.stop()
     run.wait()
+
+
+def test_the_log_is_as_long_from_the_first_batch_on_as_it_ever_gets() -> None:
+    """A commit that makes its file longer waits for the file system's journal too."""
+    store = ts.transcripts.open_store()
+    log, pages = Path(f"{database()}-wal"), store.database.fetch("PRAGMA page_count", ())
+
+    def batch(id: str, number: int) -> int:
+        with store.database.directly() as connection:
+            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (id, number, "x" * 1200, b"x" * 500))
+        return log.stat().st_size
+
+    size = batch("one", 0)
+    assert store.database.fetch("PRAGMA page_count", ()) == pages
+    assert store.database.fetch("SELECT count(*) FROM wires", ()) == [(0,)]
+    assert {batch("one", number) for number in range(1, 400)} == {size}
+    store.database.let_go()
+    assert batch("two", 0) == size
+    assert store.database.fetch("SELECT count(*) FROM batches", ()) == [(401,)]
+    assert store.database.fetch("PRAGMA integrity_check", ()) == [("ok",)]

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 OPENINGS = 5
 PAGES_KIB = 64 * 1024  # of a file held in memory while very much is written, in many places of it
 _USUAL_KIB = 2000
+LOG_PAGES = 250  # of the write-ahead log while something streams: then it begins anew
+_LOG_BYTES = LOG_PAGES * (4096 + 24)
 PASSING = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.ResourceClosedError, OSError, StoreError)
 """What may be over at the next try: a lock, a full disk, a server that is away."""
 
@@ -151,6 +153,7 @@ class Database:
                     pooled = self.engine.raw_connection()
                     self._direct = pooled.driver_connection
                     pooled.detach()
+                    self._make_room()
                 connection: Any = self._direct
                 connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -165,6 +168,29 @@ class Database:
             finally:
                 if self._direct_is_old:
                     self._close_direct()
+
+    def _make_room(self) -> None:
+        """Makes the log as long as it will get: a commit that makes a file longer waits for the file system's own journal as well.
+
+        A row that is too large for the memory it is given is put into the log, and is taken back.
+        """
+        import sqlite3
+
+        connection: Any = self._direct
+        if not self._has_log or self.file is None:
+            return
+        with contextlib.suppress(sqlite3.Error):  # a full disk: the log gets longer as it is needed
+            connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
+            log = Path(f"{self.file}-wal")
+            if log.exists() and log.stat().st_size >= _LOG_BYTES:
+                return
+            connection.execute("PRAGMA cache_size=10")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("INSERT INTO wires VALUES ('', zeroblob(?))", (_LOG_BYTES,))
+            finally:
+                connection.rollback()
+                connection.execute(f"PRAGMA cache_size=-{_USUAL_KIB}")
 
     def read(self, query: sa.Executable) -> Sequence[Any]:
         """The rows of a query. Raises StoreError."""
@@ -190,21 +216,30 @@ class Database:
         return self._asked(read)
 
     def _asked(self, read: Callable[[], _Rows]) -> _Rows:
-        """What is read; once more where a text is damaged, which is then read as far as it goes. Raises StoreError."""
-        import sqlite3
-
+        """What is read; once more where a text is damaged, which is then read as far as it goes, and where the file is. Raises StoreError."""
         try:
             self.prepare()
+            generation = self.generation
+            try:
+                return self._read_leniently(read)
+            except sa.exc.DatabaseError as error:
+                if self.read_only is not None or not is_damaged(error, self):
+                    raise
+                self.mend(error, generation)
+                return self._read_leniently(read)
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise self.error(error) from None
+
+    def _read_leniently(self, read: Callable[[], _Rows]) -> _Rows:
+        with in_its_words():
             try:
                 return read()
-            except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
+            except Exception as error:
                 if _UNREADABLE not in str(error):
                     raise
                 sa.event.listen(self.engine, "connect", lambda connection, _: setattr(connection, "text_factory", lenient))
                 self.engine.dispose()
                 return read()
-        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise self.error(error) from None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -232,6 +267,12 @@ class Database:
         connection, self._direct, self._direct_is_old = self._direct, None, False
         if connection is not None:
             connection.close()
+
+    def mend(self, error: Exception, generation: int) -> None:
+        """Sets a file aside in which damage was met while it was of this generation; another thread may have done so meanwhile."""
+        with self._lock:
+            if self.generation == generation:
+                self.set_aside(error)
 
     def set_aside(self, error: Exception) -> Path:
         """Moves a damaged file to ``NAME.corrupt-TIME`` and begins a new one with what can still be read of it."""

@@ -305,7 +305,11 @@ class Writer:
             self._behind_at = time.monotonic() + QUIET_SECONDS
             return
         more: list[bool] = []
+        generation = self._database.generation
         error = self._attempt(lambda: more.append(behind.catch_up(self._database, slices=1)))
+        if error is not None and self._database.read_only is None and is_damaged(error, self._database):
+            damage = error
+            error = self._attempt(lambda: self._database.mend(damage, generation))
         if error is None:
             self._behind_at = None if more == [True] else 0.0
         elif self._database.read_only is not None:
@@ -349,13 +353,15 @@ class Writer:
         return failed
 
     def _write_to(self, home: Database, work: list[_Work]) -> bool:
+        self._attempt(home.prepare)  # it may become another file
+        generation = home.generation
         error = self._commit(home, work)
         if error is not None and home.is_passing_read_only(error):
             home.dispose()
             error = self._commit(home, work)
         if error is not None and is_damaged(error, home):
             damage = error
-            error = self._attempt(lambda: home.set_aside(damage)) or self._commit(home, work)
+            error = self._attempt(lambda: home.mend(damage, generation)) or self._commit(home, work)
         if error is None:
             self._written_now(home, work)
             return False
