@@ -23,7 +23,7 @@ from tokenstream_magic.errors import StoreError
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.transcripts import writer
+from tokenstream_magic.transcripts import pending
 from tokenstream_magic.transcripts.store import Store, default_url
 
 
@@ -455,7 +455,7 @@ def test_damage_that_a_transaction_of_several_runs_meets_is_damage(mock: MockSer
 
 
 def test_a_row_that_somebody_deletes_takes_no_text_of_the_other_runs_with_it(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "SIGN_SECONDS", 0.0)  # a sign of life in every transaction
+    monkeypatch.setattr(pending, "SIGN_SECONDS", 0.0)  # a sign of life in every transaction
     mock.scripts["slow"] = Script(tuple(f"{n} " for n in range(2000)), gap=0.005)
     store = ts.transcripts.open_store()
     runs = [api.start(name, "slow", base_url=mock.base_url) for name in "AB"]

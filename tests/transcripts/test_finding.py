@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import tokenstream_magic as ts
+from tokenstream_magic import asking
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.plain import plain_text
+from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Choice, Transcript
 from tokenstream_magic.transcripts.finding import moment
 
@@ -62,13 +66,24 @@ def test_operators_and_wildcards_are_words(either: str) -> None:
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=30))
+@example("half a pair \ud800 and a NUL \0")
 def test_no_text_is_an_error_and_what_is_kept_is_found(either: str, text: str) -> None:
     made = keep(f"start {plain_text(text)} end")
-    ts.transcripts.search(text, limit=5)
-    for filters in ({"tag": text}, {"notebook": text}, {"cell": text}, {"conversation": text}, {"model": text}):
-        ts.transcripts.recent(5, **{name: plain_text(value) for name, value in filters.items()})
+    for name in ("query", "tag", "notebook", "cell", "conversation", "model"):
+        ts.transcripts.recent(5, **{name: text})
     if text.strip() and text == plain_text(text) and '"' not in text and text.split() == [text]:
         assert made.id in [t.id for t in ts.transcripts.search(text, limit=200)]
+
+
+def test_a_model_is_found_by_what_a_cell_calls_it(either: str) -> None:
+    """Runs of an endpoint's own model are kept by the endpoint's name, and of an alias by what it stands for."""
+    Path(os.environ["TOKENSTREAM_CONFIG"]).write_text('[aliases]\nquick = "mock/hello"\n')
+    for model in ("mock/story", "mock", "quick"):
+        keep(model, model=asking.describe(asking.ask("Hi", model).plan, Prompt([], "Hi")).model, endpoint="mock")
+    assert found(model="mock/story") == found(model="mock:story") == ["mock", "mock/story"]
+    assert found(model="mock/hello") == found(model="quick") == ["quick"]
+    assert found(model="mock") == ["quick", "mock", "mock/story"]
+    assert found(model="nothing/of-the-kind") == []
 
 
 def test_every_filter(either: str) -> None:

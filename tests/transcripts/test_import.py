@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import tokenstream_magic as ts
+from tokenstream_magic import exchange
 from tokenstream_magic.cli import main
 from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.exchange import reading
@@ -58,6 +59,18 @@ def test_what_was_exported_comes_back_the_same_and_once(
     capsys.readouterr()
     assert main(["transcripts", "import", str(file)]) == 0
     assert capsys.readouterr()[0] == f"0 transcripts are new; {len(SCRIPTS)} were there already.\n"
+
+
+@pytest.mark.parametrize("form", ["jsonl", "tokenstream.json"])
+def test_an_answer_with_a_nul_and_very_many_logprobs_comes_back(tmp_path: Path, elsewhere: Callable[[], None], form: str) -> None:
+    likely = [{"token": "a", "logprob": -0.5, "alternatives": [["b", -1.0]]}] * 12_000
+    one = Transcript(model="m", outcome="complete", choices=[Choice(text="a\0" * 10, logprobs=likely)])
+    file = exchange.export([one], tmp_path / f"one.{form}")
+    elsewhere()
+    assert ts.transcripts.import_file(file) == (1, 0)
+    back = ts.transcripts.get(one.id)
+    assert back.text == "a\ufffd" * 10
+    assert back.choices[0].logprobs == likely
 
 
 def test_a_document_saved_from_an_output_comes_in_too(mock: MockServer, tmp_path: Path, elsewhere: Callable[[], None]) -> None:
@@ -240,6 +253,7 @@ def test_hostile_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "cut.jsonl": (line + "\n" + line[:100], "line 2 is no JSON"),
         "latin.jsonl": (line.encode() + b"\n\xff\xfe\xfa\n", "line 2 is no JSON"),
         "empty": ("", "is empty"),
+        "array.json": (f"[{line}]", "nothing that can be imported"),
         "page.html": ("<!doctype html><html></html>", "nothing that can be imported"),
         "script.py": ("import os\nos.system('true')\n", "nothing that can be imported"),
         "x.gz": (gzip.compress(line.encode()), "packed with gzip"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ import tokenstream_magic as ts
 from tokenstream_magic import api
 from tokenstream_magic.display.bundle import settled
 from tokenstream_magic.display.masked import masked
-from tokenstream_magic.errors import BadRequest
+from tokenstream_magic.errors import BadRequest, StoreError
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.prompt import build
 from tokenstream_magic.record import Choice, Transcript
+from tokenstream_magic.transcripts import engines
 
 KEY = "sk-" + "canaryKEY42" * 4
 VALUE = "canary-value-of-the-lab"
@@ -128,6 +130,23 @@ def test_deleting_removes_every_trace(mock: MockServer) -> None:
     assert len(ts.transcripts.search("ordinary", limit=100)) == 80
     with sqlite3.connect(os.environ["TOKENSTREAM_DATABASE"]) as connection:
         connection.execute("INSERT INTO transcripts_words(transcripts_words) VALUES('integrity-check')")
+
+
+def test_what_somebody_still_reads_is_not_called_gone(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of a database cannot be emptied under another program that is in the middle of reading."""
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.1)
+    for _ in range(2):
+        ts.stream("What about floccinaucini?", "hello", base_url=mock.base_url)
+    ts.transcripts.open_store().writer.flush()
+    with closing(sqlite3.connect(os.environ["TOKENSTREAM_DATABASE"])) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM transcripts").fetchone()
+        with pytest.raises(StoreError, match=r"still in .*transcripts\.db-wal"):
+            ts.transcripts.delete("last")
+        assert len(ts.transcripts.recent()) == 1
+        reader.rollback()
+    ts.transcripts.delete("last")
+    assert b"floccinaucini" not in on_disk()
 
 
 def test_a_running_transcript_is_not_deleted(mock: MockServer) -> None:

@@ -15,6 +15,7 @@ from postgres_support import Server
 
 import tokenstream_magic as ts
 from tokenstream_magic import api
+from tokenstream_magic.cli import main
 from tokenstream_magic.errors import StoreError
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
@@ -93,6 +94,40 @@ def test_a_server_that_is_away_at_the_start_gets_its_rows_later(mock: MockServer
         server.start()
     wait_until_spool_is_empty(store)
     assert ids(url) == [(sent.id, "complete")]
+
+
+def test_while_the_server_is_away_a_reader_reads_what_is_in_the_spool_and_is_told(
+    mock: MockServer, server: Server, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ts.stream("before", "hello", base_url=mock.base_url, wire=True)
+    store = ts.transcripts.open_store()
+    assert store.get(before.id).wire is not None
+    server.kill()
+    try:
+        sent = ts.stream("A zebra, meanwhile", "hello", base_url=mock.base_url, wire=True)
+        plain = ts.stream("And another", "hello", base_url=mock.base_url)
+        assert [t.id for t in ts.transcripts.search("zebra")] == [sent.id]
+        assert ts.transcripts.get(sent.id).wire == sent.wire
+        assert ts.transcripts.get(plain.id).wire is None
+        ts.transcripts.get(sent.id).export(tmp_path / "one.sse")
+        assert main(["transcripts", "show", "last"]) == 0
+        capsys.readouterr()
+        assert main(["transcripts", "status"]) == 0
+        said = capsys.readouterr()[0]
+        assert "cannot be read" in said
+        assert store.spool.database.name in said
+        for ask in (  # what the spool does not have may be on the server: nobody is told that there is none
+            lambda: ts.transcripts.get(before.id),
+            lambda: store.wire(before.id),
+            lambda: ts.transcripts.search("before"),
+            lambda: ts.transcripts.export(tmp_path / "all.jsonl"),
+            lambda: ts.transcripts.backup(tmp_path / "copy.db"),
+        ):
+            with pytest.raises(StoreError, match="cannot be read") as caught:
+                ask()
+            assert "Background on this error" not in str(caught.value)
+    finally:
+        server.start()
 
 
 def test_a_kernel_killed_while_the_server_was_away_leaves_its_text_to_the_next(mock: MockServer, server: Server, url: str) -> None:

@@ -168,8 +168,8 @@ def test_a_server_killed_while_it_commits_has_the_row_once(
     server.kill()
     server.start()
     said(mine, "DROP TRIGGER sleeps ON transcripts")
-    wait_until_spool_is_empty(store)
     store.writer.flush(WITHIN_SECONDS)
+    wait_until_spool_is_empty(store)
     assert ids(mine) == [(before.id, "complete"), (sent.id, "complete")]
     store.close()
 

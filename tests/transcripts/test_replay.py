@@ -175,6 +175,8 @@ def test_rerun_sends_the_same_again_and_links_it(mock: MockServer) -> None:
     assert child.parent_id == first.id
     assert ts.transcripts.get(child.id).parent_id == first.id
     assert kept.rerun("story", base_url=mock.base_url, no_log=True).model.endswith("story")
+    played = kept.replay("instant")  # which is not kept itself
+    assert played.rerun(base_url=mock.base_url).parent_id == first.id
 
 
 def test_an_attachment_that_is_gone_is_not_left_out(mock: MockServer, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_a_newer_database_is_only_read(mock: MockServer) -> None:
 @pytest.mark.parametrize("script", ["told", "hello"])
 def test_what_no_database_can_write_does_not_cost_a_transcript(mock: MockServer, either: str, script: str) -> None:
     """Halves of surrogate pairs, as in a file name that is no UTF-8, and NUL, which PostgreSQL has in no text."""
-    mock.scripts["told"] = Script(("A NUL \0", " and half a pair \ud83d", " of a model"))
+    mock.scripts["told"] = Script(("A NUL \0", " of a model"))
     sent = ts.stream("Hi \0", script, base_url=mock.base_url, tag=["a\udcff", "b\0"], note="c\ud800\0", system="s\ud800")
     assert sent.outcome == "complete"
     found = ts.transcripts.get(sent.id)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import IO
 
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 
 _NAME_LIMIT = 255
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:[.:].*)?", re.IGNORECASE)
+"""What Windows takes for a device, whatever its ending: a file of that name could be carried nowhere."""
 
 
 def target(path: str | os.PathLike[str], *, force: bool) -> Path:
@@ -24,7 +27,7 @@ def target(path: str | os.PathLike[str], *, force: bool) -> Path:
         file = Path(said).expanduser()
     except RuntimeError:
         raise BadRequest(f"There is no home directory for {said[:80]}.", "Write the path out.") from None
-    if PureWindowsPath(file.name).is_reserved() or len(os.fsencode(file.name)) > _NAME_LIMIT:
+    if _DEVICE.fullmatch(file.name) or len(os.fsencode(file.name)) > _NAME_LIMIT:
         raise BadRequest(f"{file.name[:80]} cannot be the name of a file.", "Name another one.")
     if said.endswith(("/", os.sep)) or file.name in ("", "..") or file.is_dir():
         raise BadRequest(f"{said[:200]} is a directory.", "Name a file in it.")

@@ -68,7 +68,10 @@ def document(found: Iterable[Transcript], out: IO[bytes], redactor: Redactor) ->
 
 def _document(transcript: Transcript, redactor: Redactor) -> dict[str, Any]:
     shown = masked(transcript, redactor)
-    return {**bundle.content(shown), "tokenstream": {**bundle.about(shown), **to_data(shown)}}
+    content, record = bundle.content(shown), to_data(shown)
+    if "text" in content:
+        content["text"] = record["text"]  # without NUL, as the record has it: they are compared when it is read back
+    return {**content, "tokenstream": {**bundle.about(shown), **record}}
 
 
 def table(found: Iterable[Transcript], out: IO[bytes], redactor: Redactor) -> int:

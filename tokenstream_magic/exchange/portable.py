@@ -33,7 +33,10 @@ def to_data(transcript: Transcript, redactor: Redactor | None = None) -> dict[st
     data["choices"] = [asdict(choice) for choice in transcript.choices]
     data["usage"] = asdict(transcript.usage)
     data["timing"] = transcript.timing.as_dict()
+    likely = [choice.pop("logprobs") for choice in data["choices"]]  # there may be more of them than of anything else
     data = plain(data)
+    for choice, tokens in zip(data["choices"], likely, strict=True):
+        choice["logprobs"] = [plain(token) for token in tokens]
     if redactor is not None:
         data = {name: value if name in ("id", "timing", "created_at") else redactor.data(value) for name, value in data.items()}
     return {**data, "timeline": timeline_data(transcript.timeline)}

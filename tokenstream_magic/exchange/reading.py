@@ -196,6 +196,8 @@ def _body(file: Path, protocol: str) -> Transcript:
         raise BadRequest(
             f"{file.name} is nothing that can be imported." if unknown else error.message, _ADVICE if unknown else error.hint
         ) from None
+    if protocol == "auto" and (found.error or {}).get("type") == "not_a_stream":
+        raise BadRequest(f"{file.name} is nothing that can be imported.", _ADVICE)
     saved = file.stat().st_mtime
     found.id = ulid(int(saved * 1000), hashlib.sha256(data).digest()[:10])
     found.created_at = datetime.fromtimestamp(saved, timezone.utc)

@@ -24,9 +24,10 @@ import sqlalchemy as sa
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts.behind import BREATH, enter, postpone
 from tokenstream_magic.transcripts.columns import TOGETHER, Inserting, Masks, columns
-from tokenstream_magic.transcripts.database import Database, in_its_words
+from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.rows import next_place, put_many, put_wire, redacted, to_row
 from tokenstream_magic.transcripts.schema import transcripts
+from tokenstream_magic.transcripts.trouble import in_its_words
 from tokenstream_magic.transport.loop import hurry
 
 BATCH = 2000

@@ -7,10 +7,8 @@ deleted, when it is damaged. A database that cannot be written, or that a newer 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +17,15 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from tokenstream_magic.errors import StoreError, one_line
+from tokenstream_magic.errors import StoreError
 from tokenstream_magic.transcripts import owners
 from tokenstream_magic.transcripts.behind import enter
 from tokenstream_magic.transcripts.engines import BUSY_SECONDS, reading_engine, writing_engine
+from tokenstream_magic.transcripts.places import ELSEWHERE, check_locks, free, identity, make_private
 from tokenstream_magic.transcripts.readable import lenient
 from tokenstream_magic.transcripts.rows import put_wire
 from tokenstream_magic.transcripts.schema import VERSION, WORDS, batches, create, transcripts, version_of
+from tokenstream_magic.transcripts.trouble import UNREADABLE, has_no_shared_memory, in_its_words, is_damaged, is_read_only, reason
 from tokenstream_magic.transcripts.unfinished import finished
 
 log = logging.getLogger(__name__)
@@ -35,30 +35,8 @@ PAGES_KIB = 64 * 1024  # of a file held in memory while very much is written, in
 _USUAL_KIB = 2000
 LOG_PAGES = 250  # of the write-ahead log while something streams: then it begins anew
 _LOG_BYTES = LOG_PAGES * (4096 + 24)
-PASSING = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.ResourceClosedError, OSError, StoreError)
-"""What may be over at the next try: a lock, a full disk, a server that is away."""
-
-_UNREADABLE = "Could not decode to UTF-8"
-_DAMAGE = (  # what SQLite says of a file of ours that something wrote into: also of its index of words and the tables of figures
-    "malformed",
-    "vtable constructor failed",
-    "invalid fts5 file format",
-    "fts5: corruption",
-    "already exists",
-    "no such column",
-    "has no column named",
-    "UNIQUE constraint failed: counted",
-    "UNIQUE constraint failed: measured",
-    "UNIQUE constraint failed: behind",
-    "UNIQUE constraint failed: transcripts.seq",
-    _UNREADABLE,
-)
 _TABLES = {"transcripts", "batches", "wires", WORDS, "behind", "counted", "measured"}
-_NO_DATABASE = ("not a database", "unsupported file format")
-_SCHEMA_WITHIN = 1024 * 1024  # bytes of a file of ours that name its tables
 _Rows = TypeVar("_Rows")
-
-_ELSEWHERE = "Set TOKENSTREAM_DATABASE to another place."
 
 
 class Database:
@@ -100,14 +78,14 @@ class Database:
                 return
             if self.file is not None:
                 make_private(self.file, self.ours)
-                _check_locks(self.file)
-                self._place = _place(self.file)
+                check_locks(self.file)
+                self._place = identity(self.file)
             try:
                 self._open_again()
             except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
                 if is_damaged(error, self) and self.file is not None:
                     self.set_aside(error)
-                elif _is_read_only(error):
+                elif is_read_only(error):
                     self._only_read(f"{self.name} cannot be written: {reason(error)}.", "Its transcripts can be read.")
                 else:
                     raise
@@ -223,7 +201,7 @@ class Database:
             try:
                 return self._read_leniently(read)
             except sa.exc.DatabaseError as error:
-                if self.read_only is not None or not is_damaged(error, self):
+                if self.read_only is not None or not is_damaged(error, self, reading=True):
                     raise
                 self.mend(error, generation)
                 return self._read_leniently(read)
@@ -235,7 +213,7 @@ class Database:
             try:
                 return read()
             except Exception as error:
-                if _UNREADABLE not in str(error):
+                if UNREADABLE not in str(error):
                     raise
                 sa.event.listen(self.engine, "connect", lambda connection, _: setattr(connection, "text_factory", lenient))
                 self.engine.dispose()
@@ -251,7 +229,7 @@ class Database:
         """What went wrong in words."""
         if isinstance(error, StoreError):
             return error
-        return StoreError(f"Transcripts in {self.name} cannot be read: {reason(error, self.url)}.", _ELSEWHERE)
+        return StoreError(f"Transcripts in {self.name} cannot be read: {reason(error, self.url)}.", ELSEWHERE)
 
     def dispose(self) -> None:
         """Lets go of every connection."""
@@ -281,12 +259,12 @@ class Database:
         assert self.file is not None
         with self._lock:
             self.dispose()
-            aside = _free(self.file.with_name(f"{self.file.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}"))
+            aside = free(self.file.with_name(f"{self.file.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}"))
             for ending in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self.file}{ending}").rename(f"{aside}{ending}")
             make_private(self.file, self.ours)
-            self._place = _place(self.file)
+            self._place = identity(self.file)
             self.generation += 1
             self._prepared = False
             self.engine = writing_engine(self.url, log=self._has_log)
@@ -308,8 +286,8 @@ class Database:
         """Notices that the file was deleted, moved or replaced while it was open: nothing is written to one without a name."""
         if not self._prepared or self.file is None or self.read_only is not None:
             return
-        if _place(self.file) == self._place:
-            self._log = _place(f"{self.file}-wal")
+        if identity(self.file) == self._place:
+            self._log = identity(f"{self.file}-wal")
             return
         log.warning("%s was moved or replaced; transcripts go on in the file of that name.", self.file)
         self._direct_is_old = True
@@ -319,7 +297,7 @@ class Database:
             finally:
                 self._direct_lock.release()
         self.engine.dispose()
-        if _place(f"{self.file}-wal") == self._log:  # the log of the old file would be taken for the new one's
+        if identity(f"{self.file}-wal") == self._log:  # the log of the old file would be taken for the new one's
             for ending in ("-wal", "-shm"):
                 Path(f"{self.file}{ending}").unlink(missing_ok=True)
         self.engine = writing_engine(self.url, log=self._has_log)
@@ -332,7 +310,7 @@ class Database:
             try:
                 return self._open()
             except sa.exc.OperationalError as error:
-                if self.file is not None and self._has_log and _has_no_shared_memory(error):
+                if self.file is not None and self._has_log and has_no_shared_memory(error):
                     self._give_up_log()
                 elif not self.is_passing_read_only(error):
                     raise
@@ -357,7 +335,7 @@ class Database:
 
     def is_passing_read_only(self, error: Exception) -> bool:
         """Whether SQLite says "read only" of a file that can be written: a new connection will do."""
-        return self.file is not None and _is_read_only(error) and os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK)
+        return self.file is not None and is_read_only(error) and os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK)
 
     def _open(self) -> None:
         with self.reading() as connection:
@@ -425,124 +403,7 @@ class Database:
                 enter(connection, row["seq"])
 
 
-@contextlib.contextmanager
-def in_its_words() -> Iterator[None]:
-    """What the driver raises as SQLAlchemy would raise it."""
-    import sqlite3
-
-    try:
-        yield
-    except sqlite3.Error as error:
-        kind = sa.exc.OperationalError if isinstance(error, sqlite3.OperationalError) else sa.exc.DatabaseError
-        raise kind(None, None, error) from error
-
-
-def make_private(file: Path, ours: bool = False) -> None:
-    """An empty file 0600, in a directory 0700 if it had to be made, before SQLite could make it readable for others."""
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if ours:
-            file.parent.chmod(0o700)
-        if file.exists():
-            found = file.stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise StoreError(f"Transcripts cannot be kept in {file}: it is no file.", _ELSEWHERE)
-            if file.is_symlink() and hasattr(os, "geteuid") and found.st_uid != os.geteuid():
-                raise StoreError(f"Transcripts cannot be kept in {file}: it leads to another user's file.", _ELSEWHERE)
-            if stat.S_IMODE(found.st_mode) & 0o077 and os.name == "posix":
-                log.warning("%s could be read by other users and is made private.", file)
-                for ending in ("", "-wal", "-shm"):
-                    with contextlib.suppress(OSError):
-                        Path(f"{file}{ending}").chmod(0o600)
-            return
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-    except PermissionError as error:
-        if not file.exists():
-            raise _no_place(file, error) from None
-    except (OSError, ValueError) as error:
-        raise _no_place(file, error) from None
-
-
-def is_damaged(error: Exception, database: Database) -> bool:
-    """Whether an error says that the file of a database is no longer one."""
-    original = getattr(error, "orig", None)
-    if isinstance(error, UnicodeDecodeError):
-        return database.is_sqlite
-    if not database.is_sqlite or original is None:
-        return False
-    text = str(original)
-    if any(words in text for words in _DAMAGE):
-        return True
-    if not any(words in text for words in _NO_DATABASE) or database.file is None:
-        return False
-    if database.ours:
-        return True
-    with contextlib.suppress(OSError), database.file.open("rb") as file:  # somebody else's file is left alone
-        start = file.read(_SCHEMA_WITHIN)
-        return start.startswith(b"SQLite format 3\0") or b"transcripts_by_seq" in start
-    return False
-
-
-def reason(error: Exception, url: sa.URL | None = None) -> str:
-    """An error of a driver in one line, without the password."""
-    text = one_line(getattr(error, "orig", None) or error).rstrip(".")
-    if url is not None and url.password and len(str(url.password)) > 3:
-        text = text.replace(str(url.password), "***")
-    return text
-
-
-def _is_read_only(error: Exception) -> bool:
-    text = reason(error)
-    return "readonly database" in text or "read-only transaction" in text or "read-only file system" in text.lower()
-
-
-def _no_place(file: Path, error: Exception) -> StoreError:
-    return StoreError(f"Transcripts cannot be kept in {file}: {getattr(error, 'strerror', None) or one_line(error)}.", _ELSEWHERE)
-
-
-def _place(file: Path | str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(file)  # noqa: PTH116 - before every transaction
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _free(path: Path) -> Path:
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
-
-
 def _alone(connection: sa.Connection) -> None:
     """Nobody else makes or migrates the tables meanwhile; for SQLite BEGIN IMMEDIATE sees to that."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(730731)"))
-
-
-def _check_locks(file: Path) -> None:
-    """Raises StoreError where the file system has no locks: SQLite would wait for one for ever."""
-    if os.name != "posix":
-        return
-    import fcntl
-
-    probe = file.with_name(f".{file.name[:200]}.{os.getpid()}.lock")
-    try:
-        opened = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-    except OSError:  # what cannot be written needs none
-        return
-    try:
-        fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-            raise StoreError(f"Transcripts cannot be kept in {file}: its file system has no locks.", _ELSEWHERE) from None
-    finally:
-        os.close(opened)
-        probe.unlink(missing_ok=True)
-
-
-def _has_no_shared_memory(error: sa.exc.OperationalError) -> bool:
-    name = getattr(error.orig, "sqlite_errorname", "SQLITE_IOERR_SHM")  # named since Python 3.11
-    return "disk I/O error" in str(error.orig) and str(name).startswith("SQLITE_IOERR_SHM")

@@ -53,6 +53,8 @@ class Filters:
     conversation: str | None = None
     before: int | None = None
     """A place in the order of arrival: only what came before it, for the next page of a list."""
+    whole_model: str | None = None
+    """The name of one model, where ``model`` may be an endpoint with all its models."""
 
     def __bool__(self) -> bool:
         return any(value for value in vars(self).values())
@@ -133,6 +135,8 @@ def moment(text: str | datetime, now: datetime | None = None) -> str:
 
 def _conditions(filters: Filters) -> Iterator[sa.ColumnElement[bool]]:
     of = transcripts.c
+    if filters.whole_model:
+        yield of.model == filters.whole_model
     if filters.status:
         yield of.outcome == filters.status
     if filters.tag:
@@ -155,7 +159,7 @@ def _models(name: str) -> list[sa.ColumnElement[bool]]:
 
 
 def _with_words(query: sa.Select[Any], text: str, dialect: str) -> sa.Select[Any]:
-    words = [quoted or word for quoted, word in _WORD.findall(text.replace("\0", " "))]
+    words = [quoted or word for quoted, word in _WORD.findall(text)]
     indexed = [word for word in words if any(map(str.isalnum, word)) and not _UNSPACED.search(word)]
     for word in words:
         if word not in indexed or not word.isalnum():

@@ -116,7 +116,11 @@ def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[st
 
 def put(connection: sa.Connection, row: Mapping[str, Any], owner: Mapping[str, Any] | None, updated_at: float) -> None:
     """Writes a row, in the place of the one with its id if there is one. A settled row can be searched from then on."""
-    values = {**row, "owner": owner, "updated_at": updated_at}  # as parameters: a statement that holds them is built anew, in 3 ms
+    values = {
+        **_fitting(connection, row),
+        "owner": owner,
+        "updated_at": updated_at,
+    }  # as parameters: a statement that holds them takes 3 ms
     old = connection.execute(_ENDING, {"of": row["id"]}).first()
     if old is None:
         (seq,) = _places(connection)
@@ -133,7 +137,8 @@ def put(connection: sa.Connection, row: Mapping[str, Any], owner: Mapping[str, A
 def put_many(connection: sa.Connection, rows: list[dict[str, Any]], updated_at: float) -> None:
     """Writes settled rows whose ids are not there yet, many at once."""
     places = _places(connection, len(rows))
-    values = [{**row, "owner": None, "updated_at": updated_at, "seq": seq} for row, seq in zip(rows, places, strict=True)]
+    fit = (_fitting(connection, row) for row in rows)
+    values = [{**row, "owner": None, "updated_at": updated_at, "seq": seq} for row, seq in zip(fit, places, strict=True)]
     connection.execute(transcripts.insert(), values)
     enter(connection, min(places), max(places))
 
@@ -181,6 +186,13 @@ def _places(connection: sa.Connection, count: int = 1) -> list[int]:
         return [int(number) for number in numbers.scalars()]
     first = next_place(connection)
     return list(range(first, first + count))
+
+
+def _fitting(connection: sa.Connection, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row as the database can have it: PostgreSQL has no NUL in a text, which a model may say; it becomes U+FFFD."""
+    if connection.dialect.name != "postgresql":
+        return row
+    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _bounded(number: int | None) -> int | None:

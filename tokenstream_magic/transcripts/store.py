@@ -11,9 +11,11 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -22,16 +24,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from tokenstream_magic import catalog
-from tokenstream_magic.errors import BadRequest, StoreError, one_line
+from tokenstream_magic.errors import BadRequest, StoreError, TokenstreamError, one_line
+from tokenstream_magic.plain import plain_text
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts import behind, bulk, owners, switch
-from tokenstream_magic.transcripts.database import Database, make_private
+from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.finding import Filters, columns, newest, often
+from tokenstream_magic.transcripts.places import make_private
 from tokenstream_magic.transcripts.prepared import Prepared
 from tokenstream_magic.transcripts.readable import readable
 from tokenstream_magic.transcripts.rows import put_many, put_wire, remove, to_row
 from tokenstream_magic.transcripts.schema import VERSION, WORDS, transcripts, version_of, wires
 from tokenstream_magic.transcripts.spool import Spool
+from tokenstream_magic.transcripts.trouble import reason
 from tokenstream_magic.transcripts.writer import Writer
 from tokenstream_magic.wire.kept import Wire, unpack
 
@@ -42,6 +47,7 @@ WIRES_SINCE = 3  # the version of the database that has them
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{1,26}")
 _LAST = re.compile(r"(?:last|latest)(?:~(\d{1,9}))?")
 _LENGTH = 26
+_MOST = 1 << 31  # more than a database can say it has
 _BY_ID = Prepared(sa.select(transcripts).where(transcripts.c.id.between(sa.bindparam("first"), sa.bindparam("last"))).limit(2))
 
 
@@ -66,6 +72,8 @@ class Store:
             missing = isinstance(error, ImportError) and "postgresql" in url
             hint = 'Install its driver: pip install "tokenstream-magic[postgres]".' if missing else "Check TOKENSTREAM_DATABASE."
             raise StoreError(f"The database address cannot be used: {one_line(error)}.", hint) from None
+        if self.database.is_sqlite and self.database.file is None:
+            raise StoreError("A database in memory keeps nothing.", "Name a file in TOKENSTREAM_DATABASE, or use --no-log.")
         self.spool = None if self.database.is_sqlite else Spool(self.url)
         if self.database.is_sqlite:
             try:
@@ -126,24 +134,24 @@ class Store:
     def rows(self, limit: int, filters: Filters, *, brief: bool = False) -> Sequence[Mapping[str, Any]]:
         """The rows of :meth:`recent`."""
         self._writer.flush()
+        limit = min(max(0, limit), _MOST)
+        written: dict[str, Any] = {name: plain_text(value) for name, value in vars(filters).items() if isinstance(value, str)}
+        filters = replace(filters, **written)
         prepared = often(filters, brief=brief)
         if prepared is not None:
             asked = {name: value for name, value in vars(filters).items() if value}
-            return self._ask(prepared, limit=max(0, limit), **asked)
-        chosen, dialect = columns(brief=brief), self.database.engine.dialect.name
-        asked_for = newest(filters, limit, dialect, chosen=chosen)
-        for first, last in self.catch_up() if filters.query else ():  # what the index cannot be told of is read through
-            asked_for += [query.where(transcripts.c.seq.between(first, last)) for query in newest(filters, limit, "", chosen=chosen)]
-        found: dict[int, Mapping[str, Any]] = {}
-        for query in asked_for:
-            found.update((row["seq"], row) for row in self._read(query))
-        return [found[seq] for seq in sorted(found, reverse=True)[: max(0, limit)]]
+            found = self._ask(prepared, limit=limit, **asked)
+        else:
+            found = self._where_it_answers(lambda database: _newest(database, limit, filters, brief=brief))
+        if not found and filters.model and (kept := _as_kept(filters.model)) != filters.model:
+            return self.rows(limit, replace(filters, model=None, whole_model=kept), brief=brief)
+        return found
 
     def each(self) -> Iterator[Transcript]:
-        """Every transcript, oldest first, a few in memory at a time."""
+        """Every transcript, oldest first, a few in memory at a time. Raises StoreError, also while a server is away: a spool has not all."""
         self._writer.flush()
-        after = -1
-        while rows := self._read(sa.select(transcripts).where(transcripts.c.seq > after).order_by(transcripts.c.seq).limit(AT_ONCE)):
+        after, some = -1, sa.select(transcripts).order_by(transcripts.c.seq).limit(AT_ONCE)
+        while rows := self.database.read(some.where(transcripts.c.seq > after)):
             after = rows[-1]["seq"]
             yield from map(self._from_row, rows)
 
@@ -213,15 +221,22 @@ class Store:
             row = self._read(sa.select(transcripts.c.owner, transcripts.c.updated_at).where(transcripts.c.id == gone.id))[0]
             if owners.is_alive(row["owner"], row["updated_at"]):
                 raise BadRequest(f"{gone.id} is still streaming.", f"Stop it first: %stream stop {gone.id}.")
+        left: list[str] = []
         try:
             for database in filter(None, (self.database, self.spool.database if self.spool and self.spool.has_any else None)):
                 with database.writing() as connection:
                     remove(connection, gone.id)
                     if database.is_sqlite:  # deleted words stay in the index until its parts are merged
                         connection.exec_driver_sql(f"INSERT INTO {WORDS} ({WORDS}) VALUES ('optimize')")  # noqa: S608 - our own name
-                _truncate(database)
+                if not _truncate(database):
+                    left.append(f"{database.name}-wal")
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self.database.error(error) from None
+        if left:
+            raise StoreError(
+                f"{gone.id} is removed, but another program is reading the database, and its words are still in {' and '.join(left)}.",
+                "They go when that program has ended and the next transcript is deleted, or the last kernel has closed the database.",
+            )
         return gone
 
     def backup(self, file: str | Path) -> Path:
@@ -243,8 +258,8 @@ class Store:
             os.link(growing, target)  # atomic, and never over a file that came there meanwhile
         except FileExistsError:
             raise BadRequest(f"{target} is there already.", "Name another file.") from None
-        except (sa.exc.SQLAlchemyError, OSError, ValueError) as error:
-            raise StoreError(f"The backup could not be written: {one_line(error)}.", "Name a file in a directory of yours.") from None
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
+            raise StoreError(f"The backup could not be written: {reason(error)}.", "Name a file in a directory of yours.") from None
         finally:
             for ending in ("", "-wal", "-shm"):
                 Path(f"{growing}{ending}").unlink(missing_ok=True)
@@ -252,21 +267,23 @@ class Store:
 
     def status(self) -> dict[str, Any]:
         """Where, how large, how many, which version, whether new runs are kept and what is not written yet."""
-        size: int | None = None
-        if self.database.file is not None:
-            found = [Path(f"{self.database.file}{ending}") for ending in ("", "-wal")]
-            size = sum(file.stat().st_size for file in found if file.exists())
-        else:
-            size = int(self._read(sa.text("SELECT pg_database_size(current_database()) AS n"))[0]["n"])
-        with self.database.reading() as connection:
-            version = version_of(connection)
+        self._writer.flush()
+        away: str | None = None
+        size, count, version = None, self.count(), VERSION
+        try:
+            size, version = _size(self.database), _version(self.database)
+        except StoreError as error:
+            if self.spool is None or not self.spool.has_any:
+                raise
+            away = f"{error.message} What is new is in {self.spool.database.name} until it is back."
         return {
             "path": self.path,
             "size": size,
-            "transcripts": self.count(),
-            "version": version or VERSION,
+            "transcripts": count,
+            "version": version,
             "on": switch.is_on(self.database),
             "read_only": self.database.read_only,
+            "away": away,
             "unsaved": self._writer.unsaved,
             "problem": self._writer.problem,
         }
@@ -289,11 +306,19 @@ class Store:
 
     def _packed(self, id: str) -> bytes | None:
         self._writer.flush()
-        with self.database.reading() as connection:
-            version = version_of(connection)
-        if version is not None and version < WIRES_SINCE:  # an older database that can only be read
-            return None
-        rows = self._read(sa.select(wires.c.packed).where(wires.c.transcript_id == id))
+        packed = sa.select(wires.c.packed).where(wires.c.transcript_id == id)
+        known = sa.select(transcripts.c.id).where(transcripts.c.id == id)
+
+        def read(database: Database) -> list[Sequence[Any]]:
+            found = database.read(packed)
+            return [found] if found or database is self.database or database.read(known) else []
+
+        try:
+            (rows,) = self._where_it_answers(read)
+        except StoreError:
+            if self.database.read_only is None or _version(self.database) >= WIRES_SINCE:
+                raise
+            return None  # of an older database that can only be read
         return bytes(rows[0]["packed"]) if rows else None
 
     def _read(self, query: sa.Executable) -> Sequence[Any]:
@@ -305,12 +330,16 @@ class Store:
         return self._where_it_answers(lambda database: prepared.rows(database, **values))
 
     def _where_it_answers(self, ask: Callable[[Database], Sequence[Any]]) -> Sequence[Any]:
+        """What the database says, or the spool while that is away; what is not in the spool may be where it cannot be asked for."""
         try:
             return ask(self.database)
         except StoreError:
             if self.spool is None or not self.spool.has_any:
                 raise
-            return ask(self.spool.database)
+            found = ask(self.spool.database)
+            if not found:
+                raise
+            return found
 
     def _copy_rows(self, growing: Path) -> None:
         make_private(growing)
@@ -356,14 +385,56 @@ def _wire_here(id: str) -> Wire | None:
     return current().wire(id)
 
 
-def _truncate(database: Database) -> None:
-    """Empties the write-ahead log into the file; a reader in the middle of something is waited for."""
+def _newest(database: Database, limit: int, filters: Filters, *, brief: bool) -> list[Mapping[str, Any]]:
+    """The rows of :meth:`Store.rows` in one database."""
+    chosen = columns(brief=brief)
+    asked_for = newest(filters, limit, database.engine.dialect.name, chosen=chosen)
+    unseen = behind.left(database) if filters.query and database.is_sqlite else ()
+    for first, last in unseen:  # what the index cannot be told of is read through
+        asked_for += [query.where(transcripts.c.seq.between(first, last)) for query in newest(filters, limit, "", chosen=chosen)]
+    found: dict[int, Mapping[str, Any]] = {}
+    for query in asked_for:
+        found.update((row["seq"], row) for row in database.read(query))
+    return [found[seq] for seq in sorted(found, reverse=True)[: max(0, limit)]]
+
+
+def _as_kept(model: str) -> str:
+    """The name runs of a model are kept by, for what a cell calls it: an alias, or an endpoint with its default model."""
+    try:
+        endpoint, name = catalog.resolve(model)
+    except TokenstreamError:
+        return model
+    return endpoint.name_of(name)
+
+
+def _size(database: Database) -> int | None:
+    """In bytes, with the write-ahead log; None where that is not known. Raises StoreError."""
+    if database.file is not None:
+        files = [Path(f"{database.file}{ending}") for ending in ("", "-wal")]
+        return sum(file.stat().st_size for file in files if file.exists())
+    if database.engine.dialect.name != "postgresql":
+        return None
+    return int(database.read(sa.text("SELECT pg_database_size(current_database()) AS n"))[0]["n"])
+
+
+def _version(database: Database) -> int:
+    """Of the tables, as they are. Raises StoreError."""
+    try:
+        with database.reading() as connection:
+            return version_of(connection) or VERSION
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        raise database.error(error) from None
+
+
+def _truncate(database: Database) -> bool:
+    """Empties the write-ahead log into the file; whether it could: a reader in the middle of something is waited for, but not for ever."""
     if database.is_sqlite:
         with database.reading() as connection:
             raw = connection.connection.driver_connection
             connection.rollback()
             if raw is not None:
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                return not raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return True
 
 
 _lock = threading.Lock()

@@ -9,132 +9,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
-from tokenstream_magic import catalog
-from tokenstream_magic.redaction import Passage, advance
 from tokenstream_magic.run import Run
 from tokenstream_magic.transcripts import behind, owners
-from tokenstream_magic.transcripts.database import PASSING, Database, in_its_words, is_damaged, reason
-from tokenstream_magic.transcripts.rows import TEXTS, put, put_wire, redacted, to_row
-from tokenstream_magic.transcripts.schema import batches, to_json, transcripts
+from tokenstream_magic.transcripts.database import Database
+from tokenstream_magic.transcripts.flowing import AT_ONCE, write_flowing
+from tokenstream_magic.transcripts.pending import Pending, Work
+from tokenstream_magic.transcripts.rows import put, put_wire, redacted, to_row
+from tokenstream_magic.transcripts.schema import batches, transcripts
 from tokenstream_magic.transcripts.spool import Spool
-from tokenstream_magic.wire.parts_kept import Parts
+from tokenstream_magic.transcripts.trouble import PASSING, in_its_words, is_damaged, reason
 
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.1
 RETRY_SECONDS = 1.0
-SIGN_SECONDS = owners.HEARTBEAT / 5
 CROWD, CROWD_SECONDS = 100, 0.18  # so many runs wait a little longer, and a killed kernel still loses no more than 250 ms
 QUIET_SECONDS = 2.0  # after many rows were written at once: there may be more of them
 TOGETHER = 250  # runs in one transaction: more would keep others from the database, and the garbage collector busy
-AT_ONCE, ROWS_AT_ONCE = 50, 5
+ROWS_AT_ONCE = 5
 BREATH = 0.002  # between so many runs: the stream thread gets the interpreter, which each of its reads has to ask for again
 
-_Key = tuple[str, int]
-_Connection = sa.Connection | sqlite3.Connection
 _AMENDED = transcripts.update().where(transcripts.c.id == sa.bindparam("of")).values(timeline=sa.bindparam("column"))
-_SAME_BATCH = batches.delete().where(batches.c.transcript_id == sa.bindparam("of"), batches.c.number == sa.bindparam("at"))
-_KEEP = (
-    "INSERT OR REPLACE INTO batches (transcript_id, number, pieces, timeline)"
-    " SELECT * FROM (SELECT ? AS id, ?, ?, ?) AS made WHERE EXISTS (SELECT 1 FROM transcripts WHERE transcripts.id = made.id)"
-)
-
-
-class _Batch(NamedTuple):
-    """A row of its table."""
-
-    transcript_id: str
-    number: int
-    pieces: Any
-    timeline: bytes
-
-
-class _Pending:
-    """One run and how much of it is written, and where."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.redactor = catalog.redactor(run.plan.endpoint)
-        self.new = True
-        self.pieces: list[Any] = []  # channel, choice and text in turn: a tuple a piece would set the garbage collector going
-        self.final: dict[str, Any] | None = None
-        self.wire: bytes | None = None
-        self.home: Database | None = None  # where its row is, and when that became the file it is
-        self.generation = 0
-        self.number = 0
-        self.written = 0
-        self.events = 0
-        self.passages: dict[_Key, Passage] = {}
-        self.touched = time.monotonic()
-        self.signed = 0.0  # when its row last got a sign of life
-        self.tap = run.tap
-        self.wire_parts: list[bytes] = []  # of the wire, for as long as it grows
-        self.parts_written = 0
-        self._parts = Parts(run.tap, run.plan.endpoint.protocol, self._secrets) if run.tap is not None else None
-
-    def is_in(self, home: Database) -> bool:
-        """Whether its row was written to this database, and that is still the same file."""
-        return self.home is home and self.generation == home.generation
-
-    def _secrets(self) -> list[str]:
-        return catalog.keys_in_use(self.run.plan.endpoint)
-
-    @property
-    def has_news(self) -> bool:
-        """Whether something came over the wire that is not written yet."""
-        return self.tap is not None and (bool(self.tap.news) or self.parts_written < len(self.wire_parts))
-
-    def gather(self) -> None:
-        """Makes the next part of the wire."""
-        if self._parts is not None and self.final is None:
-            part = self._parts.take(self.run.transcript.timeline.origin)
-            if part is not None:
-                self.wire_parts.append(part)
-
-    def parts_from(self, number: int) -> list[_Batch]:
-        """The parts from number ``number`` on, as batches: their numbers are below zero."""
-        id = self.run.id
-        return [_Batch(id, -1 - place, [], part) for place, part in enumerate(self.wire_parts[number:], number)]
-
-    def wire_packed(self) -> bytes:
-        """The wire for its table, packed once, however often it has to be written."""
-        kept = self.run.transcript.kept_wire
-        if self.wire is None and kept is not None:
-            self.wire = kept.pack()
-        return self.wire or b""
-
-    def whole(self, texts: Mapping[_Key, str], events: int) -> dict[str, Any]:
-        """A row with all of this run so far in it, for a place that knows nothing of it yet."""
-        row = to_row(self.run.transcript, events)
-        row |= {name: texts.get((name, 0), "") for name in TEXTS}
-        others = sorted({choice for _, choice in texts} - {0})
-        row["choices"] = [{"index": 0}, *({"index": n, **{name: texts.get((name, n), "") for name in TEXTS}} for n in others)]
-        row["outcome"] = "running"
-        return redacted(row, self.redactor)
-
-
-@dataclass(slots=True)
-class _Work:
-    """What of one run goes into the next transaction, and what is true of it once that is committed."""
-
-    pending: _Pending
-    upto: int
-    final: dict[str, Any] | None
-    events: int = 0
-    parts: int = 0
-    batch: bool = False
-    signed: bool = False
-    passages: dict[_Key, Passage] = field(default_factory=dict)
-    batches: list[_Batch] = field(default_factory=list)
 
 
 class Writer:
@@ -147,7 +49,7 @@ class Writer:
         self._away_until = 0.0
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._runs: dict[str, _Pending] = {}
+        self._runs: dict[str, Pending] = {}
         self._amended: dict[str, bytes] = {}  # timelines that became known better after their row was written
         self._dirty = False
         self._urgent = False
@@ -164,7 +66,7 @@ class Writer:
 
     def begin(self, run: Run) -> None:
         """A row exists from here on."""
-        pending = _Pending(run)
+        pending = Pending(run)
         with self._lock:
             self._runs[run.id] = pending
             self._wake(urgent=True)
@@ -319,7 +221,7 @@ class Writer:
             self._behind_at = time.monotonic() + owners.HEARTBEAT
 
     @staticmethod
-    def _take(runs: list[_Pending]) -> list[_Pending]:
+    def _take(runs: list[Pending]) -> list[Pending]:
         """Those that have something to write."""
         quiet = time.monotonic() - owners.HEARTBEAT
         return [
@@ -332,17 +234,17 @@ class Writer:
             or pending.has_news
         ]
 
-    def _write(self, pending: list[_Pending]) -> bool:
+    def _write(self, pending: list[Pending]) -> bool:
         """Writes what there is, many runs together or else run by run; True when some of it has to be tried again."""
         for start in range(0, len(pending), TOGETHER):
             if start:
                 time.sleep(BREATH)
-            if self._write_together([_Work(one, len(one.pieces), one.final) for one in pending[start : start + TOGETHER]]):
+            if self._write_together([Work(one, len(one.pieces), one.final) for one in pending[start : start + TOGETHER]]):
                 return True
         self.problem = None
         return False
 
-    def _write_together(self, work: list[_Work]) -> bool:
+    def _write_together(self, work: list[Work]) -> bool:
         failed = False
         for one in work:
             one.pending.gather()
@@ -352,7 +254,7 @@ class Writer:
             failed = self._write_to(home, mine) or failed
         return failed
 
-    def _write_to(self, home: Database, work: list[_Work]) -> bool:
+    def _write_to(self, home: Database, work: list[Work]) -> bool:
         self._attempt(home.prepare)  # it may become another file
         generation = home.generation
         error = self._commit(home, work)
@@ -398,30 +300,33 @@ class Writer:
         if error is not None:
             log.info("when the text was shown is not saved: %s", reason(error, self._database.url))
 
-    def _home(self, work: _Work) -> Database:
+    def _home(self, work: Work) -> Database:
         """Where a run is written: where it is already, else the database, or the spool while that is away."""
         away = self._spool is not None and time.monotonic() < self._away_until
         if self._spool is not None and (away or work.pending.home is self._spool.database):
             return self._spool.database
         return self._database
 
-    def _commit(self, home: Database, work: list[_Work]) -> Exception | None:
+    def _commit(self, home: Database, work: list[Work]) -> Exception | None:
         """Writes the work in one transaction; what went wrong, if anything did. Writing it twice does no harm."""
         stamp = time.time()
 
         def write() -> None:
             home.prepare()  # first: it may become another file, which these rows are not in
             flowing = [one for one in work if one.final is None and one.pending.is_in(home)]
-            self._make_ready(flowing, home)
+            for number, one in enumerate(flowing):  # before others have to wait for the transaction
+                if number and not number % AT_ONCE:
+                    time.sleep(BREATH)
+                one.make_ready(home)
             if home.is_sqlite and len(flowing) == len(work):  # ten times a second, and nothing else to do
                 with home.directly() as direct:
-                    lost = _write_flowing(direct, flowing, stamp)
+                    lost = write_flowing(direct, flowing, stamp)
                 if not lost:
                     return
             with home.writing() as connection:
                 inner: Any = connection.connection.driver_connection if home.is_sqlite else connection
                 with in_its_words():
-                    gone = {id(one) for one in _write_flowing(inner, flowing, stamp)}
+                    gone = {id(one) for one in write_flowing(inner, flowing, stamp)}
                 whole = [one for one in work if one.final is not None or not one.pending.is_in(home) or id(one) in gone]
                 for number, one in enumerate(whole):
                     if number and not number % ROWS_AT_ONCE:
@@ -438,7 +343,7 @@ class Writer:
             return error
         return None
 
-    def _write_one(self, connection: sa.Connection, work: _Work, stamp: float) -> None:
+    def _write_one(self, connection: sa.Connection, work: Work, stamp: float) -> None:
         """A run that has ended, or one that this database does not know."""
         pending, id = work.pending, work.pending.run.id
         work.passages, work.batch, work.signed = {}, False, True
@@ -448,46 +353,13 @@ class Writer:
                 put_wire(connection, id, pending.wire_packed())
         else:
             work.events = len(pending.run.transcript.timeline)
-            put(connection, pending.whole(self._grow(work, 0), work.events), owners.this_process(), stamp)
+            put(connection, pending.whole(work.grow(0), work.events), owners.this_process(), stamp)
         connection.execute(batches.delete().where(batches.c.transcript_id == id))
         work.parts = len(pending.wire_parts)
         if work.final is None and work.parts:
             connection.execute(batches.insert(), [part._asdict() for part in pending.parts_from(0)])
 
-    def _make_ready(self, work: list[_Work], home: Database) -> None:
-        """Makes what came of runs whose rows are there into batches, before others have to wait for the transaction."""
-        for number, one in enumerate(work):
-            if number and not number % AT_ONCE:
-                time.sleep(BREATH)
-            pending, timeline = one.pending, one.pending.run.transcript.timeline
-            one.passages, one.batch, one.batches = {}, one.upto > pending.written, []
-            one.signed = pending.signed < time.monotonic() - SIGN_SECONDS
-            if one.batch:
-                one.events = len(timeline)
-                pieces = [[channel, choice, text] for (channel, choice), text in self._grow(one, pending.written).items()]
-                one.batches = [_Batch(pending.run.id, pending.number, pieces, timeline.pack(pending.events, one.events))]
-            one.parts = len(pending.wire_parts)
-            one.batches += pending.parts_from(pending.parts_written)
-            if home.is_sqlite:
-                one.batches = [made._replace(pieces=to_json(made.pieces)) for made in one.batches]
-
-    @staticmethod
-    def _grow(work: _Work, start: int) -> dict[_Key, str]:
-        """The text from piece number ``start`` on, of each channel and choice, as far as it can be written."""
-        pending = work.pending
-        before = pending.passages if start else {}
-        texts: dict[_Key, list[str]] = {}
-        more = iter(pending.pieces[start : work.upto])
-        for channel, choice, text in zip(more, more, more, strict=True):
-            texts.setdefault((channel, choice), []).append(text)
-        safe: dict[_Key, str] = {}
-        for key, several in texts.items():
-            grown = advance(pending.redactor, before.get(key, Passage()), "".join(several))
-            work.passages[key] = grown.passage
-            safe[key] = grown.text
-        return safe
-
-    def _written_now(self, home: Database, work: list[_Work]) -> None:
+    def _written_now(self, home: Database, work: list[Work]) -> None:
         for one in work:
             pending = one.pending
             pending.home, pending.generation, pending.new, pending.touched = home, home.generation, False, time.monotonic()
@@ -504,7 +376,7 @@ class Writer:
         if self._spool is not None and home is self._spool.database:
             self._spool.has_any = True
 
-    def _forget(self, pending: _Pending) -> None:
+    def _forget(self, pending: Pending) -> None:
         with self._lock:
             self._runs.pop(pending.run.id, None)
 
@@ -541,49 +413,3 @@ class Writer:
                 "transcripts in %s cannot be brought to the database: %s", self._spool.database.name, reason(error, self._database.url)
             )
             self._away_until = time.monotonic() + 10 * RETRY_SECONDS
-
-
-# what is done ten times a second: of SQLite it is asked in its own words, which takes a fraction of building and keying a query
-
-
-def _write_flowing(connection: _Connection, work: list[_Work], stamp: float) -> list[_Work]:
-    """What came of runs whose rows are there, many with each statement. Returns those whose rows are there no more."""
-    gone: list[_Work] = []
-    for start in range(0, len(work), AT_ONCE):
-        part = {one.pending.run.id: one for one in work[start : start + AT_ONCE]}
-        signed = [id for id, one in part.items() if one.signed]
-        made = [batch for one in part.values() for batch in one.batches]
-        all_there = not signed or _sign(connection, signed, stamp)
-        if (not made or _keep(connection, made)) and all_there:  # kept in any case: the others of this part have rows
-            continue
-        there = _there(connection, list(part))
-        gone += [one for id, one in part.items() if id not in there]  # somebody deleted it, or the file is another one
-    return gone
-
-
-def _there(connection: _Connection, ids: list[str]) -> set[str]:
-    """Those of the ids that have rows."""
-    if isinstance(connection, sqlite3.Connection):
-        found = connection.execute(f"SELECT id FROM transcripts WHERE id IN ({', '.join('?' * len(ids))})", ids)  # noqa: S608
-        return {row[0] for row in found}
-    return set(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(ids))).scalars())
-
-
-def _sign(connection: _Connection, ids: list[str], stamp: float) -> bool:
-    """A sign of life of runs; whether all of them have rows."""
-    if isinstance(connection, sqlite3.Connection):
-        signed = connection.executemany("UPDATE transcripts SET updated_at = ? WHERE id = ?", [(stamp, id) for id in ids])
-        return signed.rowcount == len(ids)
-    return connection.execute(transcripts.update().where(transcripts.c.id.in_(ids)).values(updated_at=stamp)).rowcount == len(ids)
-
-
-def _keep(connection: _Connection, made: list[_Batch]) -> bool:
-    """Writes batches of runs that have rows, in the place of those with their numbers; whether all of them have."""
-    if isinstance(connection, sqlite3.Connection):
-        return connection.executemany(_KEEP, made).rowcount == len(made)
-    there = _there(connection, list({batch.transcript_id for batch in made}))
-    kept = [batch for batch in made if batch.transcript_id in there]
-    if kept:
-        connection.execute(_SAME_BATCH, [{"of": batch.transcript_id, "at": batch.number} for batch in kept])
-        connection.execute(batches.insert(), [batch._asdict() for batch in kept])
-    return len(kept) == len(made)
