@@ -76,7 +76,7 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
       ['words', trans.__('Prompt and answer')],
       ['model', trans.__('Model')],
       ['figure', trans.__('TTFT')],
-      ['figure', trans.__('Rate')],
+      ['figure ts-Listing-rate', trans.__('Rate')],
       ['when', trans.__('When')]
     ];
     const head = element('tr', '');
@@ -102,7 +102,8 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
     const outcome = element('td', 'ts-Listing-outcome');
     const symbol = element('span', 'ts-Kept-symbol', symbolOf(row));
     symbol.setAttribute('aria-hidden', 'true');
-    outcome.append(symbol, element('span', '', outcomeOf(row, trans)));
+    outcome.title = outcomeOf(row, trans);
+    outcome.append(symbol, element('span', '', outcome.title));
 
     const words = element('td', 'ts-Listing-words');
     const button = element(
@@ -131,7 +132,7 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
       words,
       model,
       element('td', 'ts-Listing-figure', ttftOf(row)),
-      element('td', 'ts-Listing-figure', rateOf(row, trans)),
+      element('td', 'ts-Listing-figure ts-Listing-rate', rateOf(row, trans)),
       when
     );
     line.addEventListener('click', () => {

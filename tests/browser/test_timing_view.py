@@ -153,7 +153,7 @@ def test_two_choices_stand_side_by_side(page: Page, lab: Lab, notebook: str) -> 
     page.run_done(2)
     page.wait_state(2, "complete")
     columns = page.stream(2).locator(".ts-Choice")
-    assert [text.split("\n")[0] for text in columns.all_inner_texts()] == ["choice 1 stop", "choice 2 stop"]
+    assert [text.split("\n")[0] for text in columns.all_inner_texts()] == ["choice 1 · finish reason stop", "choice 2 · finish reason stop"]
     assert [text.strip() for text in columns.locator(".ts-Answer:visible").all_inner_texts()] == [
         "One answer of two.",
         "Another answer of two.",

@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-import { describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { Growth } from '../state';
 import { Answer, split } from './answer';
@@ -126,17 +126,22 @@ describe('a sealed block', () => {
     const answer = new Answer('text');
     const text = lines(2000);
     answer.update(text.slice(0, 9000));
-    const before = [...answer.node.children].slice(0, -1);
-    expect(before.length).toBeGreaterThan(2);
+    const before = [...answer.node.children].slice(-3, -1);
     const seen = observe(...before);
     for (let end = 9000; end <= text.length; end += 137) {
       answer.update(text.slice(0, end));
     }
     expect(answer.node.children.length).toBeGreaterThan(before.length + 2);
-    before.forEach((block, index) => {
-      expect(answer.node.children[index]).toBe(block);
-    });
-    expect(seen.takeRecords()).toEqual([]);
+    const now = [...answer.node.children];
+    const at = now.indexOf(before[0]);
+    expect(now.slice(at, at + 2)).toEqual(before);
+    // it is only said, once, that it is far from the end
+    const touched = seen.takeRecords();
+    expect(touched.every(({ type }) => type === 'attributes')).toBe(true);
+    expect(touched.map(({ target }) => target)).toEqual(before);
+    expect(before.every(({ className }) => /\bts-Far$/.test(className))).toBe(
+      true
+    );
   });
 
   it('leaves one open block, which grows in place', () => {
@@ -367,17 +372,50 @@ describe('the box', () => {
     let top = 0;
     const height = () => answer.node.textContent?.length ?? 0;
     Object.defineProperties(answer.node, {
-      clientHeight: { get: () => HEIGHT },
-      scrollHeight: { get: () => Math.max(HEIGHT, height()) },
+      clientHeight: { get: () => (isHidden ? 0 : HEIGHT) },
+      scrollHeight: {
+        get: () => (isHidden ? 0 : Math.max(HEIGHT, height()))
+      },
       scrollTop: {
-        get: () => top,
+        get: () => (isHidden ? 0 : top),
         set: (value: number) => {
-          top = Math.max(0, Math.min(value, height() - HEIGHT));
+          if (!isHidden) {
+            top = Math.max(0, Math.min(value, height() - HEIGHT));
+          }
         }
       }
     });
     return answer;
   }
+
+  /** The tab of all boxes: hidden, they have no layout; shown again, the page tells those that watch their size. */
+  let isHidden = false;
+  let resized: (() => void)[] = [];
+  const hide = (hidden: boolean): void => {
+    isHidden = hidden;
+    resized.forEach(tell => tell());
+  };
+
+  beforeEach(() => {
+    isHidden = false;
+    resized = [];
+    vi.stubGlobal(
+      'ResizeObserver',
+      class {
+        constructor(private tell: () => void) {}
+        observe(): void {
+          resized.push(this.tell);
+        }
+        disconnect(): void {
+          resized = resized.filter(tell => tell !== this.tell);
+        }
+      }
+    );
+  });
+
+  afterEach(() => {
+    vi.unstubAllGlobals();
+  });
 
   it('follows its tail while the reader is at the end', () => {
     const answer = box();
@@ -426,6 +464,60 @@ describe('the box', () => {
     answer.node.scrollTop = 1100 - 24;
     answer.update('x'.repeat(1400));
     expect(answer.node.scrollTop).toBe(1100 - 24);
+  });
+
+  it('in a hidden tab goes on for the reader who was at its end', () => {
+    const answer = box();
+    answer.update('x'.repeat(1000));
+    hide(true);
+    answer.update('x'.repeat(3000));
+    answer.update('x'.repeat(5000), true);
+    hide(false);
+    expect(answer.node.scrollTop).toBe(4900);
+  });
+
+  it('shown again in the frame in which more comes, it is at its end too', () => {
+    const answer = box();
+    answer.update('x'.repeat(1000));
+    hide(true);
+    answer.update('x'.repeat(3000));
+    isHidden = false; // the size is told of at the end of the frame
+    answer.look();
+    answer.update('x'.repeat(3000));
+    expect(answer.node.scrollTop).toBe(2900);
+    hide(false);
+    answer.update('x'.repeat(3100));
+    expect(answer.node.scrollTop).toBe(3000);
+  });
+
+  it('in a hidden tab stays for the reader who was elsewhere', () => {
+    const answer = box();
+    answer.update('x'.repeat(1000));
+    answer.node.scrollTop = 300;
+    answer.node.dispatchEvent(new Event('scroll'));
+    hide(true);
+    answer.update('x'.repeat(5000));
+    hide(false);
+    answer.update('x'.repeat(6000), true);
+    expect(answer.node.scrollTop).toBe(300);
+  });
+
+  it('that comes whole, or was folded away until it was whole, begins at its beginning', () => {
+    const whole = box();
+    whole.update('x'.repeat(1000), true);
+    hide(false);
+    expect(whole.node.scrollTop).toBe(0);
+    isHidden = true;
+    const folded = box();
+    folded.update('x'.repeat(1000));
+    folded.update('x'.repeat(2000), true);
+    hide(false);
+    expect(folded.node.scrollTop).toBe(0);
+  });
+
+  it('no longer watches its size when it is gone', () => {
+    box().dispose();
+    expect(resized).toEqual([]);
   });
 
   it('can be scrolled with the keyboard', () => {

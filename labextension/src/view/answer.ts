@@ -1,7 +1,7 @@
 /**
  * The growing answer in its box, drawn as its format says. What is finished is sealed and never touched again, so a
  * frame costs the same at a hundred tokens and at a hundred thousand. The box follows its tail only while the reader is
- * at the bottom.
+ * at the bottom; in a tab that is hidden, for the reader who was there when it was hidden.
  */
 import type { Growth } from '../state';
 import { element } from './elements';
@@ -34,6 +34,12 @@ export class Answer {
   private taken = 0;
   private over = false;
   private looked: boolean | null = null;
+  /** Whether the reader was at the end when the box was last seen to be laid out; in a hidden tab it is not. */
+  private following = true;
+  private isLaidOut = false;
+  /** Whether it ever was. */
+  private isSeen = false;
+  private resized: ResizeObserver | null = null;
   private body: IBody;
 
   constructor(
@@ -46,6 +52,16 @@ export class Answer {
       this.node.setAttribute('aria-label', label);
     }
     this.body = this.begin();
+    this.node.addEventListener('scroll', () => this.isAtBottom(), {
+      passive: true
+    });
+    if (typeof ResizeObserver !== 'undefined') {
+      this.resized = new ResizeObserver(() => {
+        this.isLaidOut = false;
+        this.isAtBottom();
+      });
+      this.resized.observe(this.node);
+    }
   }
 
   /** How the text is drawn. Another format draws it anew. */
@@ -66,7 +82,7 @@ export class Answer {
   /**
    * Shows `text`, which normally begins with what is shown already; if it does not, it is drawn anew. `done` says that
    * nothing will follow, so that what was held back because it could still become something else is shown. With its
-   * `growth`, only what is new of the text is looked at.
+   * `growth`, only what is new of the text is looked at. What comes whole is read from its beginning.
    */
   update(text: string, done: boolean = false, growth?: Growth): void {
     const known = growth?.length === text.length ? growth : null;
@@ -77,6 +93,9 @@ export class Answer {
     if (isSame && (this.over || !done)) {
       this.looked = null;
     } else {
+      if (done && !this.last) {
+        this.following = this.looked = false;
+      }
       this.keepingPlace(() => {
         if (!goesOn && !text.startsWith(this.last)) {
           this.clear();
@@ -103,12 +122,24 @@ export class Answer {
 
   /** Whether the reader is at the end, and so wants to stay there. */
   isAtBottom(): boolean {
-    const { scrollHeight, scrollTop, clientHeight } = this.node;
-    return scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM_PX;
+    const { scrollHeight, clientHeight } = this.node;
+    if (!clientHeight) {
+      this.isLaidOut = false;
+      return this.following;
+    }
+    // shown again, or of another size: that is not the reader's doing; what was never seen until it was whole has no reader yet
+    if (!this.isLaidOut && this.following && (this.isSeen || !this.over)) {
+      this.node.scrollTop = scrollHeight;
+    }
+    this.isLaidOut = this.isSeen = true;
+    const below = scrollHeight - this.node.scrollTop - clientHeight;
+    this.following = below < NEAR_BOTTOM_PX;
+    return this.following;
   }
 
   /** Nothing more is drawn. */
   dispose(): void {
+    this.resized?.disconnect();
     this.body.dispose();
   }
 

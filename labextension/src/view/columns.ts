@@ -121,7 +121,9 @@ export class ColumnsView {
       case undefined:
         return this.say('not connected');
       case 'queued':
-        return this.say('waiting its turn');
+        return this.say('queued');
+      case 'prefill':
+        return this.say('waiting');
       case 'streaming':
         return this.say('answering');
       default:

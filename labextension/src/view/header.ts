@@ -8,7 +8,7 @@ import { duration, rate, running } from '../format';
 import { StreamState, isOver } from '../state';
 import { element, setText } from './elements';
 import { type ISettled, readReplayed } from './settled';
-import type { ITimeline } from './timeline-data';
+import { type ITimeline, endOf } from './timeline-data';
 
 const SYMBOLS: Record<string, string> = {
   complete: '✓',
@@ -194,7 +194,7 @@ export class Header {
       case 'retrying':
         return `${this.say('the server is busy: trying again in')} ${running(
           Math.max(0, (state.retryAt ?? now) - now)
-        )}`;
+        ).replace(' ', '\u00a0')}`;
       case 'lost':
         return this.say('the kernel ended; this is what had arrived');
       default:
@@ -238,7 +238,7 @@ export class Header {
       });
     }
     figures.push({
-      name: this.say('elapsed'),
+      name: isOver(state) ? this.say('total') : this.say('elapsed'),
       value: running(waited),
       meaning: this.say('Time since the request was sent.')
     });
@@ -302,11 +302,17 @@ export class Header {
         meaning: this.say('Pieces per second since the first.')
       });
     }
-    if (isNumber(timing.e2e_ms)) {
+    const isWhole = transcript.outcome === 'complete';
+    const total = isWhole ? timing.e2e_ms : endOf(transcript.about);
+    // of a request that was refused, tried again perhaps, the last one's time says nothing
+    const isRefused = transcript.outcome === 'failed' && !figures.length;
+    if (isNumber(total) && !isRefused) {
       figures.push({
         name: this.say('total'),
-        value: duration(timing.e2e_ms),
-        meaning: this.say('From the request to the last piece of the answer.')
+        value: duration(total),
+        meaning: isWhole
+          ? this.say('From the request to the last piece of the answer.')
+          : this.say('From the request to its end, silence included.')
       });
     }
     return figures;

@@ -184,7 +184,8 @@ export class Panel {
     label.append(this.tint, this.say('Tint the text by the gap before it'));
     this.legend.hidden = this.readout.hidden = true;
     this.tintLine.append(label, this.legend, this.readout);
-    this.node.append(this.summary, this.tintLine, this.notes, this.groups);
+    // the tick box is next to the text that it tints
+    this.node.append(this.summary, this.notes, this.groups, this.tintLine);
     this.node.hidden = true;
     this.node.addEventListener('toggle', () => this.fill());
     this.tint.addEventListener('change', () => this.show(this.tint.checked));
@@ -200,7 +201,9 @@ export class Panel {
       this.filled = false;
       const notes = notesOf(transcript).length;
       const count = `${notes} ${notes === 1 ? this.say('note') : this.say('notes')}`;
-      const title = this.say('Timing');
+      const title = measuredOf(transcript)
+        ? this.say('Timing')
+        : this.say('Run');
       setText(this.summary, notes ? `${title} · ${count}` : title);
       this.drawLegend(timeline);
       this.fill();
@@ -253,8 +256,12 @@ export class Panel {
       this.say('The server’s own figure, as it sent it.')
     ]);
     this.groups.replaceChildren(
-      this.group(this.say('Timing'), TIMING, timing),
-      this.group(this.say('Usage'), USAGE, about.usage ?? {}),
+      ...(measuredOf(this.transcript)
+        ? [
+            this.group(this.say('Timing'), TIMING, timing),
+            this.group(this.say('Usage'), USAGE, about.usage ?? {})
+          ]
+        : []),
       this.group(this.say('Run'), RUN, about),
       ...(served.length
         ? [
@@ -315,6 +322,14 @@ export class Panel {
   private say(text: string): string {
     return this.trans ? this.trans.__(text) : text;
   }
+}
+
+/** Whether anything was measured: of a run that never reached a server there is nothing but dashes. */
+function measuredOf({ about }: ISettled): boolean {
+  const { server, ...timing } = about.timing ?? {};
+  return [timing, server ?? {}, about.usage ?? {}].some(figures =>
+    Object.values(figures).some(value => typeof value === 'number' && value > 0)
+  );
 }
 
 /** A figure for a reader; null when it is not known. */

@@ -359,6 +359,22 @@ describe('a settled view', () => {
     ]);
   });
 
+  it('says of a run that did not end well how long it took, silence included', () => {
+    const timing = { chunks: 3, ttft_ms: 80, e2e_ms: 120 };
+    const timeline = { moments_ms: { closed: 30_120, stop_requested: null } };
+    const about = { timing, timeline };
+    view.settle(transcript({ outcome: 'truncated', about }));
+    expect(figures()).toContain('30.1 s total');
+    view.settle(transcript({ about }));
+    expect(figures()).toContain('120 ms total');
+    const moments_ms = { stop_requested: 2100, closed: 2101 };
+    const nothing = { timing: {}, timeline: { moments_ms } };
+    view.settle(transcript({ outcome: 'stopped', about: nothing }));
+    expect(figures()).toEqual(['2.10 s total']);
+    view.settle(transcript({ outcome: 'failed', about: nothing }));
+    expect(figures()).toEqual([]);
+  });
+
   it('keeps every text of the model text', () => {
     view.settle(
       transcript({

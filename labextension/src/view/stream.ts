@@ -220,6 +220,7 @@ export class StreamView {
         : '';
     setText(this.problem, message || note || '');
     this.problem.hidden = !this.problem.textContent;
+    this.problem.dataset.outcome = transcript.outcome ?? '';
   }
 
   private texts(answers: ISettledChoice[], over: boolean): void {
@@ -348,7 +349,10 @@ export class StreamView {
         head.firstElementChild as HTMLElement,
         `${this.say('choice')} ${index + 1}`
       );
-      setText(head.lastElementChild as HTMLElement, finish ?? '');
+      setText(
+        head.lastElementChild as HTMLElement,
+        finish ? `· ${this.say('finish reason')} ${finish}` : ''
+      );
     }
   }
 

@@ -1,5 +1,6 @@
 /** Plain text that grows: finished lines are sealed into blocks that are never touched again. */
 import { element } from './elements';
+import { recede } from './far';
 
 /** A block is sealed at the first line end after this many characters, or anywhere at four times as many. */
 const BLOCK = 2000;
@@ -39,6 +40,7 @@ export class TextBody implements IBody {
     this.tail = document.createTextNode('');
     block.appendChild(this.tail);
     this.node.appendChild(block);
+    recede(this.node);
     return this.tail;
   }
 }

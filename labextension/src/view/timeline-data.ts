@@ -49,25 +49,33 @@ export function readTimeline(about: ISettled['about']): ITimeline | null {
     micros += Math.max(0, delta);
     at[i] = micros / 1000;
   });
-  const moments = (raw?.moments_ms ?? {}) as Record<string, unknown>;
-  const moment = (name: string): number | null =>
-    typeof moments[name] === 'number' && Number.isFinite(moments[name])
-      ? moments[name]
-      : null;
-  const stopped = moment('stop_requested');
   return {
     at,
     characters: Uint32Array.from(characters),
     channel: Uint8Array.from(flags, flag => flag & 7),
     choice: Uint8Array.from(flags, flag => (flag >> 3) & 15),
-    total: Math.max(
-      at[at.length - 1],
-      stopped ?? 0,
-      moment('ended') ?? moment('closed') ?? 0,
-      0.001
-    ),
-    stopped
+    total: Math.max(at[at.length - 1], endOf(about) ?? 0, 0.001),
+    stopped: momentOf(about, 'stop_requested')
   };
+}
+
+/** When a run was over, whether or not anything came: its last piece, or when it was stopped or closed after that. */
+export function endOf(about: ISettled['about']): number | null {
+  const known = [
+    finite(about.timing?.e2e_ms),
+    momentOf(about, 'stop_requested'),
+    momentOf(about, 'ended') ?? momentOf(about, 'closed')
+  ].filter(moment => moment !== null);
+  return known.length ? Math.max(...known) : null;
+}
+
+function momentOf(about: ISettled['about'], name: string): number | null {
+  const raw = about.timeline as Record<string, unknown> | undefined;
+  return finite((raw?.moments_ms as Record<string, unknown> | null)?.[name]);
+}
+
+function finite(value: unknown): number | null {
+  return typeof value === 'number' && Number.isFinite(value) ? value : null;
 }
 
 /** The flags of each piece, of flags and how many pieces in a row have them, in turn. */

@@ -482,7 +482,10 @@ describe('several choices', () => {
       ],
       about: {}
     });
-    expect(columns()).toEqual(['choice 1 stop one', 'choice 2 tool call f{}']);
+    expect(columns()).toEqual([
+      'choice 1 · finish reason stop one',
+      'choice 2 tool call f{}'
+    ]);
   });
 });
 
@@ -503,9 +506,7 @@ describe('columns', () => {
       'Stop',
       'Stop'
     ]);
-    expect(one('.ts-ColumnsWords').textContent).toBe(
-      '1 answering · 1 waiting its turn'
-    );
+    expect(one('.ts-ColumnsWords').textContent).toBe('1 answering · 1 queued');
     visible('.ts-Stop')[2].click();
     expect(stop.mock.calls).toEqual([[1]]);
     button('Stop all').click();

@@ -3,6 +3,7 @@
  * tail, is drawn again with every frame, into the same nodes.
  */
 import { ITail, Piece, Splitter } from '../../blocks';
+import { recede } from '../far';
 import { IBody, TextBody } from '../text';
 import { CodeBlock } from './code';
 import { Drawn, IElement, patch } from './dom';
@@ -157,6 +158,7 @@ export class MarkdownBody implements IBody {
       this.group = document.createElement('div');
       this.group.className = 'ts-Block';
       this.node.appendChild(this.group);
+      recede(this.node);
       this.size = 0;
       this.fixed = 0;
     }
@@ -245,7 +247,12 @@ export class MarkdownBody implements IBody {
     }
     open.body = document.createElement('tbody');
     next.appendChild(open.body);
-    open.box.appendChild(next);
+    // what is a table itself the page always lays out
+    const rows = document.createElement('div');
+    rows.className = 'ts-Rows';
+    rows.appendChild(next);
+    open.box.appendChild(rows);
+    recede(open.box, 2);
     open.count = 0;
   }
 

@@ -2,6 +2,7 @@
  * A code block: its language, a Copy button, and the code in groups of lines. A full group is not written to again,
  * so a million characters grow as smoothly as a hundred. Colours come when there is time for them.
  */
+import { recede } from '../far';
 import { split } from '../text';
 import { IPart, IPartNode, patch, write } from './dom';
 import { COLOURED, Highlighter, highlighter } from './highlight';
@@ -146,6 +147,7 @@ export class CodeBlock implements IPartNode {
     this.open = { node, from: at, to: at };
     this.groups.push(this.open);
     this.code.appendChild(node);
+    recede(this.code);
     return this.open;
   }
 

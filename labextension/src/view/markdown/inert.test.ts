@@ -269,6 +269,25 @@ describe('a formula', () => {
     expect(isPlainMath(text)).toBe(true);
   });
 
+  it.each([
+    // what MathJax makes of $$\\frac a b$$ and $$\\binom n k$$
+    ['type', 'd', true],
+    ['atop', 'true', true],
+    ['delims', 'true', true],
+    ['onclick', 'window.hit = 1', false],
+    ['href', 'https://e.example', false]
+  ])(
+    'with a fraction that has %s="%s" is shown: %s',
+    (name, value, isShown) => {
+      const made = document.createElement('span');
+      const fraction = document.createElement('mjx-frac');
+      fraction.setAttribute(name, value);
+      made.append(document.createElement('mjx-container'));
+      made.firstElementChild!.append(fraction);
+      expect(isInert(made)).toBe(isShown);
+    }
+  );
+
   it('of other nodes than the typesetter makes is not shown', () => {
     const made = document.createElement('span');
     made.append(document.createElement('mjx-container'));

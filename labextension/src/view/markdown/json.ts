@@ -2,6 +2,7 @@
  * JSON while it grows: indented and coloured token by token, each of which is looked at once. A value that is not
  * finished is shown as far as it came; what turns out to be no JSON is shown as it is.
  */
+import { recede } from '../far';
 import { IBody, TextBody } from '../text';
 import { CodeBlock } from './code';
 
@@ -280,6 +281,7 @@ export class JsonBody implements IBody {
       this.group = document.createElement('span');
       this.group.className = 'ts-Lines';
       this.block.lines.appendChild(this.group);
+      recede(this.block.lines);
     }
     this.kind = kind;
     this.last = document.createTextNode(text);

@@ -162,7 +162,7 @@ function forTypesetter(source: string): string {
 }
 
 const ATTRIBUTES =
-  /^(class|style|role|aria-[a-z]+|data-mjx-[a-z-]+|jax|display|overflow|tabindex|width|height|size|unselectable|variant|space|align|justify|stretchy|xmlns|math\w+|accent\w*|column\w*|row\w*|linethickness|lspace|rspace|fence|separator|movablelimits|minsize|maxsize|symmetric|form|noalign|location|limits|texclass|displaystyle|scriptlevel|notation|side|framespacing|frame|depth|voffset|open|close|bevelled|numalign|denomalign|id|c|s|prescripts|equalrows|equalcolumns|dir|largeop|subscriptshift|superscriptshift|stretch\w*|lines|breakable|containers?)$/i;
+  /^(class|style|role|aria-[a-z]+|data-mjx-[a-z-]+|jax|display|overflow|tabindex|width|height|size|unselectable|variant|space|align|justify|stretchy|xmlns|math\w+|accent\w*|column\w*|row\w*|linethickness|lspace|rspace|fence|separator|movablelimits|minsize|maxsize|symmetric|form|noalign|location|limits|texclass|displaystyle|scriptlevel|notation|side|framespacing|frame|depth|voffset|open|close|bevelled|numalign|denomalign|id|c|s|prescripts|equalrows|equalcolumns|dir|largeop|subscriptshift|superscriptshift|stretch\w*|lines|breakable|containers?|type|atop|delims)$/i;
 
 /** Whether a typeset formula is made of the typesetter's own nodes only. */
 export function isInert(root: Element): boolean {
