@@ -30,6 +30,7 @@ def test_lists(mock: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert "alpha → " in lines[2]
     assert " ms " in lines[2]
     assert said(capsys, "-n", "1").count("\n") == 2
+    assert said(capsys, "-n", "9" * 30).count("\n") == 3
     assert said(capsys, "list", "-q", "ALPH", "--tag", "kept", "--since", "1h", "--status", "complete").count(first.id) == 1
     assert said(capsys, "-q", "gamma") == "No transcript matches.\n"
     assert said(capsys, "-s").splitlines()[0].split() == ["id", "outcome", "prompt", "→", "answer"]
@@ -71,6 +72,8 @@ def test_manages(mock: MockServer, capsys: pytest.CaptureFixture[str], tmp_path:
         (["delete"], "Name one"),
         (["backup", "/no/such/directory/x.db"], "no directory"),
         (["path", "elsewhere"], "takes nothing"),
+        (["delete", "last", "--yes"], "delete has no flag --yes"),
+        (["rerun", "last", "--sweep", "x=1"], "--sweep is a flag of cells"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], reason: str) -> None:
@@ -79,9 +82,15 @@ def test_what_is_wrong_is_said_in_one_line(capsys: pytest.CaptureFixture[str], w
     assert line.count("\n") == 1
 
 
+def test_what_to_do_is_said_in_the_words_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcripts", "show", "last"]) != 0
+    assert capsys.readouterr()[1] == "There are not that many transcripts. tokenstream transcripts lists them.\n"
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     from tokenstream_magic.transcript_commands import COMMANDS
 
     text = said(capsys, "help")
     assert [name for name in COMMANDS if name not in text and name != "help"] == []
+    assert [name for name in COMMANDS if name not in said(capsys, name, "--help")] == []
     assert "--since" in said(capsys, "list", "--help")

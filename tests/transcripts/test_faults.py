@@ -24,6 +24,7 @@ from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts import pending
+from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.store import Store, default_url
 
 
@@ -243,6 +244,17 @@ def test_a_damaged_file_is_moved_aside_and_what_can_be_read_is_kept(mock: MockSe
         assert ts.transcripts.open_store().count() > 1
 
 
+def test_a_version_that_is_no_number_is_damage(caplog: pytest.LogCaptureFixture) -> None:
+    made = kept(20)
+    ts.transcripts.open_store().close()
+    with sqlite3.connect(database()) as connection:
+        connection.execute("UPDATE schema_version SET version = x'3f'")
+    _forget_open_store()
+    assert ts.transcripts.open_store().count() == len(made)
+    assert told(caplog, "is damaged") == 1
+    assert len([f for f in database().parent.iterdir() if ".corrupt-" in f.name and f.suffix[-4:] not in ("-wal", "-shm")]) == 1
+
+
 def test_damage_that_only_a_reader_meets_is_set_aside_too(caplog: pytest.LogCaptureFixture) -> None:
     made = kept(300)
     ts.transcripts.open_store().catch_up()
@@ -272,6 +284,37 @@ def test_damage_that_only_a_reader_meets_is_set_aside_too(caplog: pytest.LogCapt
     assert told(caplog, "is damaged") == 1
     assert len([f for f in database().parent.glob("*.corrupt-*") if not f.name.endswith(("-wal", "-shm"))]) == 1
     assert whole(database())
+
+
+def test_what_is_committed_while_a_reader_sets_the_file_aside_is_in_the_new_one(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, set_aside = ts.transcripts.open_store(), threading.Event()
+    commit = store.writer._commit
+    monkeypatch.setattr("tokenstream_magic.transcripts.salvage.salvage", lambda *_: 0)  # it had read the old one before
+
+    def overtaken(home: Database, work: list[pending.Work]) -> Exception | None:
+        error = commit(home, work)
+        if work[0].final is not None and not set_aside.is_set():
+            set_aside.set()
+            home.mend(sqlite3.DatabaseError("malformed"), home.generation)
+        return error
+
+    monkeypatch.setattr(store.writer, "_commit", overtaken)
+    sent = ts.stream("Hi", "hello", base_url=mock.base_url)
+    store.writer.flush()
+    assert set_aside.is_set()
+    assert ts.transcripts.get(sent.id).text == sent.text
+
+
+def test_a_file_that_is_no_database_keeps_its_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("Somebody else's notes. " * 100)
+    file.chmod(0o644)
+    monkeypatch.setenv("TOKENSTREAM_DATABASE", str(file))
+    _forget_open_store()
+    with pytest.raises(StoreError, match="not a database"):
+        ts.transcripts.recent()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert file.read_text().startswith("Somebody")
 
 
 def test_a_database_damaged_while_open_goes_on_in_a_new_one(mock: MockServer, caplog: pytest.LogCaptureFixture) -> None:

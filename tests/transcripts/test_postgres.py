@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
@@ -19,6 +21,11 @@ from tokenstream_magic.cli import main
 from tokenstream_magic.errors import StoreError
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
+from tokenstream_magic.record import Transcript
+from tokenstream_magic.transcripts import spool
+from tokenstream_magic.transcripts.database import Database
+from tokenstream_magic.transcripts.rows import put, to_row
+from tokenstream_magic.transcripts.spool import Spool
 from tokenstream_magic.transcripts.store import Store
 
 WITHIN_SECONDS = 20
@@ -128,6 +135,42 @@ def test_while_the_server_is_away_a_reader_reads_what_is_in_the_spool_and_is_tol
             assert "Background on this error" not in str(caught.value)
     finally:
         server.start()
+
+
+def test_two_kernels_bring_the_same_rows_at_once_and_neither_fails(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share the spool of a server, and both find it full when the server is back."""
+    engine = sa.create_engine(url)
+    kernels = [(Spool(engine.url), Database(engine.url)) for _ in range(2)]
+    made = Transcript(model="m", outcome="complete")
+    with kernels[0][0].database.writing() as connection:
+        put(connection, to_row(made), None, 0.0)
+
+    def put_slowly(connection: sa.Connection, *row: object) -> None:
+        put(connection, *row)  # type: ignore[arg-type]
+        waiting = sa.text(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = :name)"
+        )
+        held = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
+        until = monotonic() + WITHIN_SECONDS
+        with engine.connect() as other:  # the second is at it too by now, and waits for this transaction to end
+            while (
+                not first.is_set()
+                and not other.execute(waiting, {"name": engine.url.database}).scalar_one() + other.execute(held).scalar_one()
+            ):
+                assert monotonic() < until
+                other.rollback()
+        first.set()
+
+    first = threading.Event()
+    monkeypatch.setattr(spool, "put", put_slowly)
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(one.forward, server) for one, server in kernels]
+        assert all(each.result(WITHIN_SECONDS) == 1 for each in both)
+    assert ids(url) == [(made.id, "complete")]
+    for one, server in kernels:
+        one.database.dispose()
+        server.dispose()
+    engine.dispose()
 
 
 def test_a_kernel_killed_while_the_server_was_away_leaves_its_text_to_the_next(mock: MockServer, server: Server, url: str) -> None:

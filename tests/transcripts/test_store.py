@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import fields
 from pathlib import Path
 from time import monotonic_ns
@@ -24,6 +25,7 @@ from tokenstream_magic.errors import BadRequest, StoreError
 from tokenstream_magic.mock.script import Script, words
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Choice, Transcript, Usage, new_id, now
+from tokenstream_magic.run import Run, Sink
 from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.timeline import Displayed, Timeline
 from tokenstream_magic.transcripts.schema import batches
@@ -32,6 +34,22 @@ from tokenstream_magic.transport import loop
 from tokenstream_magic.wire.kept import Wire
 
 LOST_NS = 250_000_000
+
+
+WITHIN_SECONDS = 20
+
+
+class Came(Sink):
+    """Tells when the fifth piece of text came."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.pieces = 0
+
+    def content(self, run: Run, channel: str, text: str, choice: int) -> None:
+        self.pieces += 1
+        if self.pieces == 5:
+            self.event.set()
 
 
 def database() -> Path:
@@ -103,13 +121,20 @@ def test_every_outcome_is_a_row(mock: MockServer, either: str, script: str) -> N
     assert ts.transcripts.last().outcome == sent.outcome != "running"
 
 
-def test_a_row_exists_while_the_stream_runs(mock: MockServer, either: str) -> None:
-    run = api.start("Hi", "endless", base_url=mock.base_url)
-    mock.wait_for(1)
-    assert ts.transcripts.last().outcome == "running"
+def test_a_row_with_the_text_so_far_exists_while_the_stream_runs(mock: MockServer, either: str, tmp_path: Path) -> None:
+    came = Came()
+    run = api.start("Hi", "endless", base_url=mock.base_url, sinks=[came])
+    assert came.event.wait(WITHIN_SECONDS)
+    so_far = ts.transcripts.last()
+    assert so_far.outcome == "running"
+    assert so_far.text
+    assert len(so_far.timeline) == so_far.timing.chunks > 0
+    with pytest.raises(BadRequest, match="still streaming"):
+        so_far.export(tmp_path / "one.sse")
     run.stop()
-    run.wait()
+    sent = run.wait()
     assert ts.transcripts.last().outcome == "stopped"
+    assert sent.text.startswith(so_far.text)
 
 
 def test_finding(mock: MockServer, either: str) -> None:
@@ -212,6 +237,29 @@ def test_a_database_in_memory_is_refused_and_the_stream_goes_on(mock: MockServer
     monkeypatch.setenv("TOKENSTREAM_DATABASE", "sqlite://")
     assert ts.stream("Hi", "hello", base_url=mock.base_url).outcome == "complete"
     assert ["in memory" in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("name", ["kept-{n}.db", "sqlite:///kept-{n}.db", "a name? #{n} with 100%41.db"])
+def test_a_name_means_the_same_file_after_a_change_of_directory(mock: MockServer, tmp_path: Path, monkeypatch, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    named = name.format(n=new_id())  # what a name means is settled when it is first used
+    monkeypatch.setenv("TOKENSTREAM_DATABASE", named)
+    monkeypatch.chdir(tmp_path)
+    first = ts.stream("one", "hello", base_url=mock.base_url)
+    monkeypatch.chdir(tmp_path / "sub")
+    second = ts.stream("two", "hello", base_url=mock.base_url)
+    assert [t.id for t in ts.transcripts.recent()] == [second.id, first.id]
+    assert (tmp_path / named.removeprefix("sqlite:///")).is_file()
+    assert list((tmp_path / "sub").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x.db", "100%41-no-\udcff-utf-8.db"])
+def test_a_name_that_is_none_is_refused_and_the_stream_goes_on(mock: MockServer, tmp_path: Path, monkeypatch, name: str) -> None:
+    monkeypatch.setenv("TOKENSTREAM_DATABASE", name)
+    monkeypatch.chdir(tmp_path)
+    assert ts.stream("Hi", "hello", base_url=mock.base_url).outcome == "complete"
+    with pytest.raises(StoreError):
+        ts.transcripts.last()
 
 
 def test_a_backup_that_finds_no_room_is_told_and_leaves_nothing(mock: MockServer, tmp_path: Path, monkeypatch) -> None:

@@ -27,7 +27,10 @@ def export(found: Iterable[Transcript], path: str | os.PathLike[str], *, form: s
         raise BadRequest(f"{chosen or 'A file without an ending'} is no form of export.", f"There are: {', '.join(FORMS)}.")
     file = target(path, force=force)
     with written(file, force=force) as out:
-        count = FORMS[chosen](_settled(found), out, catalog.redactor())
+        running: list[str] = []
+        count = FORMS[chosen](_settled(found, running), out, catalog.redactor())
+        if not count and running:
+            raise BadRequest(f"{running[0]} is still streaming.", "Export it when it has ended.")
         if not count:
             raise BadRequest("There is nothing to export.", "%transcripts lists what was kept.")
     return file
@@ -69,5 +72,10 @@ def bring_in(path: str | os.PathLike[str], protocol: str = "auto") -> tuple[int,
     return new, seen - new
 
 
-def _settled(found: Iterable[Transcript]) -> Iterable[Transcript]:
-    return (transcript for transcript in found if transcript.outcome != "running")
+def _settled(found: Iterable[Transcript], running: list[str]) -> Iterator[Transcript]:
+    """Those that have ended; the ids of the others go to ``running``."""
+    for transcript in found:
+        if transcript.outcome == "running":
+            running.append(transcript.id)
+        else:
+            yield transcript

@@ -157,6 +157,8 @@ def parquet(found: Iterable[Transcript], out: IO[bytes], redactor: Redactor) -> 
 def wire(found: Iterable[Transcript], out: IO[bytes], _redactor: Redactor) -> int:
     """The body of one answer as it came, if it was kept with ``--wire``, where it was masked."""
     several = list(found)
+    if not several:
+        return 0
     if len(several) != 1:
         raise BadRequest("A body is that of one answer.", "Name one transcript: export ID -o FILE.sse.")
     kept = several[0].wire

@@ -165,7 +165,7 @@ class Database:
             connection.execute("PRAGMA cache_size=10")
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.execute("INSERT INTO wires VALUES ('', zeroblob(?))", (_LOG_BYTES,))
+                connection.execute("INSERT INTO wires VALUES ('', zeroblob(?))", (_LOG_BYTES * 3 // 2,))  # not all of it leaves the memory
             finally:
                 connection.rollback()
                 connection.execute(f"PRAGMA cache_size=-{_USUAL_KIB}")
@@ -225,11 +225,11 @@ class Database:
         with self.engine.connect().execution_options(writes=False) as connection:
             yield connection
 
-    def error(self, error: Exception) -> StoreError:
-        """What went wrong in words."""
+    def error(self, error: Exception, *, writing: bool = False) -> StoreError:
+        """What went wrong in words, in reading or ``writing``."""
         if isinstance(error, StoreError):
             return error
-        return StoreError(f"Transcripts in {self.name} cannot be read: {reason(error, self.url)}.", ELSEWHERE)
+        return StoreError(f"Transcripts in {self.name} cannot be {'written' if writing else 'read'}: {reason(error, self.url)}.", ELSEWHERE)
 
     def dispose(self) -> None:
         """Lets go of every connection."""

@@ -13,6 +13,8 @@ from tokenstream_magic.errors import StoreError, one_line
 
 log = logging.getLogger(__name__)
 
+_HEADER = b"SQLite format 3\0"
+
 ELSEWHERE = "Set TOKENSTREAM_DATABASE to another place."
 
 
@@ -28,7 +30,7 @@ def make_private(file: Path, ours: bool = False) -> None:
                 raise StoreError(f"Transcripts cannot be kept in {file}: it is no file.", ELSEWHERE)
             if file.is_symlink() and hasattr(os, "geteuid") and found.st_uid != os.geteuid():
                 raise StoreError(f"Transcripts cannot be kept in {file}: it leads to another user's file.", ELSEWHERE)
-            if stat.S_IMODE(found.st_mode) & 0o077 and os.name == "posix":
+            if stat.S_IMODE(found.st_mode) & 0o077 and os.name == "posix" and (ours or _may_be_a_database(file)):
                 log.warning("%s could be read by other users and is made private.", file)
                 for ending in ("", "-wal", "-shm"):
                     with contextlib.suppress(OSError):
@@ -40,6 +42,11 @@ def make_private(file: Path, ours: bool = False) -> None:
             raise _no_place(file, error) from None
     except (OSError, ValueError) as error:
         raise _no_place(file, error) from None
+
+
+def _may_be_a_database(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(_HEADER)) in (b"", _HEADER)
 
 
 def _no_place(file: Path, error: Exception) -> StoreError:

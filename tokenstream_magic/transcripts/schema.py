@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import fields
 
 import sqlalchemy as sa
@@ -140,8 +141,10 @@ def create(connection: sa.Connection) -> None:
 
 
 def version_of(connection: sa.Connection) -> int | None:
-    """The version of a database; None when it is empty."""
+    """The version of a database; None when it is empty. Raises what is taken for damage when it is no number."""
     if not sa.inspect(connection).has_table("schema_version"):
         return None
-    version: int | None = connection.execute(sa.select(sa.func.max(schema_version.c.version))).scalar()
+    version = connection.execute(sa.select(sa.func.max(schema_version.c.version))).scalar()
+    if version is not None and not isinstance(version, int):  # as one wrong byte makes it
+        raise sa.exc.DatabaseError("", None, sqlite3.DatabaseError("malformed: the version of the tables is no number"))
     return version

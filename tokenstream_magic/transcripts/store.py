@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -33,8 +34,8 @@ from tokenstream_magic.transcripts.finding import Filters, columns, newest, ofte
 from tokenstream_magic.transcripts.places import make_private
 from tokenstream_magic.transcripts.prepared import Prepared
 from tokenstream_magic.transcripts.readable import readable
-from tokenstream_magic.transcripts.rows import put_many, put_wire, remove, to_row
-from tokenstream_magic.transcripts.schema import VERSION, WORDS, transcripts, version_of, wires
+from tokenstream_magic.transcripts.rows import TEXTS, put_many, put_wire, recovered, remove, to_row
+from tokenstream_magic.transcripts.schema import VERSION, WORDS, batches, transcripts, version_of, wires
 from tokenstream_magic.transcripts.spool import Spool
 from tokenstream_magic.transcripts.trouble import reason
 from tokenstream_magic.transcripts.writer import Writer
@@ -55,10 +56,38 @@ def default_url() -> str:
     """``TOKENSTREAM_DATABASE``, or SQLite in the user's data directory."""
     named = os.environ.get("TOKENSTREAM_DATABASE")
     if named:
-        return named if "://" in named else f"sqlite:///{named}"
+        return _from_here(named)
     from platformdirs import user_data_path
 
-    return f"sqlite:///{user_data_path('tokenstream-magic', appauthor=False) / 'transcripts.db'}"
+    return _of_file(user_data_path("tokenstream-magic", appauthor=False) / "transcripts.db")
+
+
+@cache
+def _from_here(named: str) -> str:
+    """The address that a name means where it is first used: a change of directory makes it no other. Raises StoreError."""
+    try:
+        if "://" not in named:
+            return _of_file(Path(named).expanduser().absolute())
+        url = make_url(named)
+    except RuntimeError:
+        raise StoreError(f"There is no home directory for {one_line(named)}.", "Write TOKENSTREAM_DATABASE out.") from None
+    except sa.exc.ArgumentError:
+        return named  # which the store refuses
+    file = url.database or ":memory:"
+    if not url.drivername.startswith("sqlite") or file == ":memory:" or file.startswith("file:") or Path(file).is_absolute():
+        return named
+    return url.set(database=str(Path(file).absolute())).render_as_string()
+
+
+def _of_file(file: Path) -> str:
+    """The address of a file, whatever characters are in its name. Raises StoreError."""
+    address = f"sqlite:///{file}"
+    if make_url(address).database == str(file):
+        return address
+    try:
+        return sa.URL.create("sqlite", database=str(file)).render_as_string()
+    except UnicodeEncodeError:
+        raise StoreError(f"Transcripts cannot be kept in {plain_text(str(file))}: its name is no UTF-8.", "Name another place.") from None
 
 
 class Store:
@@ -114,13 +143,13 @@ class Store:
             rows = self._read(query)
             if not rows:
                 raise BadRequest("There are not that many transcripts.", "%transcripts lists them.")
-            return self._from_row(rows[0])
+            return self._from_row(self._so_far(rows[0]))
         prefix = id.strip().upper()
         if not _ULID.fullmatch(prefix):
             raise BadRequest(f"{id!r} is no transcript id.", "%transcripts lists them; last is the newest.")
         rows = self._ask(_BY_ID, first=prefix, last=prefix.ljust(_LENGTH, "Z"))
         if len(rows) == 1:
-            return self._from_row(rows[0])
+            return self._from_row(self._so_far(rows[0]))
         problem = f"{id!r} is the start of several transcript ids" if rows else f"There is no transcript {id!r}"
         raise BadRequest(f"{problem}.", "%transcripts lists them.")
 
@@ -165,7 +194,7 @@ class Store:
             with self._writer.others_wait():
                 return bulk.add(self.database, found)
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.database.error(error) from None
+            raise self.database.error(error, writing=True) from None
 
     def catch_up(self) -> Sequence[tuple[int, int]]:
         """Makes all that is kept searched and counted. The places where that cannot be done: in a database that is only read, say."""
@@ -181,7 +210,7 @@ class Store:
                 for id, new in tags.items():
                     connection.execute(transcripts.update().where(transcripts.c.id == id).values(tags=redactor.data(list(new))))
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.database.error(error) from None
+            raise self.database.error(error, writing=True) from None
 
     def wire(self, id: str) -> Wire | None:
         """The wire of a transcript, which nothing else loads; None when it was not kept. Raises StoreError when it is damaged."""
@@ -231,7 +260,7 @@ class Store:
                 if not _truncate(database):
                     left.append(f"{database.name}-wal")
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.database.error(error) from None
+            raise self.database.error(error, writing=True) from None
         if left:
             raise StoreError(
                 f"{gone.id} is removed, but another program is reading the database, and its words are still in {' and '.join(left)}.",
@@ -303,6 +332,17 @@ class Store:
         transcript = readable(row)
         transcript.wire_source = self._wires
         return transcript
+
+    def _so_far(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row, of a run that is streaming with what of it is saved."""
+        if row["outcome"] != "running":
+            return row
+        parts = sa.select(batches).where(batches.c.transcript_id == row["id"], batches.c.number >= 0).order_by(batches.c.number)
+        try:
+            found = recovered(row, list(self._read(parts)))
+        except (StoreError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError):  # nothing yet, or damaged
+            return row
+        return {**row, **{name: found[name] for name in (*TEXTS, "choices", "timeline", "moments", "chunks")}}
 
     def _packed(self, id: str) -> bytes | None:
         self._writer.flush()

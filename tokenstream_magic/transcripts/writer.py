@@ -258,6 +258,8 @@ class Writer:
         self._attempt(home.prepare)  # it may become another file
         generation = home.generation
         error = self._commit(home, work)
+        if error is None and home.generation != generation:  # a reader met damage: this may have gone into the file it set aside
+            error = self._commit(home, work)
         if error is not None and home.is_passing_read_only(error):
             home.dispose()
             error = self._commit(home, work)
