@@ -18,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import monotonic
 
+from paced import PATHS, Learning, PacedServer, Page, Trace, clinging
 from peers import print_table
-from traces import PATHS, Learning, PacedServer, Page, Trace, clinging, draw
+from traces import draw
 
 from tokenstream_magic import api, asking
 from tokenstream_magic.record import Transcript

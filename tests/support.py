@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = REPOSITORY / ".cache"
 
@@ -16,6 +18,8 @@ def ipykernel_path(version: str) -> str | None:
 
     if ipykernel.__version__ == version:
         return None
+    if sys.version_info < (3, 11) and tuple(map(int, version.split("."))) >= (7, 4):
+        pytest.skip("ipykernel 7.4 needs Python 3.11")
     return str(_beside(f"ipykernel-{version}", f"ipykernel=={version}", "nest-asyncio>=1.4"))
 
 

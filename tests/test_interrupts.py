@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import nbformat
 import pytest
 
-from tokenstream_magic import api, asking, interrupts, iterating
+from tokenstream_magic import api, asking, cli, commands, demo, experiment_commands, interrupts, iterating, transcripts
 from tokenstream_magic.display import views
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.run import Run
@@ -126,3 +133,136 @@ def test_a_handler_that_is_somebodys_own_stays(mock: MockServer, raises: bool) -
         signal.signal(signal.SIGINT, before)
     assert heard == [signal.SIGINT]
     assert run.transcript.stop_cause == ("interrupt" if raises else "limit:tokens")
+
+
+def test_a_run_left_behind_is_stopped_by_an_interrupt_while_it_begins(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "front_end", lambda: "live")
+    monkeypatch.setattr(views, "choose", lambda: Struck("open"))
+    magics = SimpleNamespace(shell=SimpleNamespace(user_ns={}), model="local")
+    commands.stream_cell(magics, f"endless --bg -n --out left --base-url {mock.base_url}", "Go on.", None)
+    for run in api.running():
+        run.wait()
+    left = magics.shell.user_ns["left"]
+    assert (left.outcome, left.stop_cause) == ("stopped", "interrupt")
+
+
+@pytest.mark.parametrize("line", ["endless,endless", "endless -r 2"])
+def test_an_experiment_is_stopped_by_an_interrupt_while_it_begins(mock: MockServer, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    begin = experiment_commands.begin
+    magics = SimpleNamespace(shell=SimpleNamespace(user_ns={}), model="local")
+
+    def begun(*of: Any) -> experiment_commands.Experiment:
+        experiment = begin(*of)
+        strike()
+        return experiment
+
+    monkeypatch.setattr(experiment_commands, "begin", begun)
+    commands.stream_cell(magics, f"{line} -n --base-url {mock.base_url}", "Go on.", None)
+    assert magics.shell.user_ns["_stream"].stopped == "interrupt"
+
+
+def struck_at(number: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, bool]:
+    """The exit code of ``tokenstream stream hello`` with an interrupt before so many lines of ours; and whether it came to that."""
+    files = {cli.__file__, api.__file__, interrupts.__file__}
+    left = number
+
+    def watch(frame: Any, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in files or frame.f_code.co_name in ("<module>", "main", "__init__", "take", "get_loop"):
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                strike()
+        return watch
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi"))
+    sys.settrace(watch)
+    try:
+        return cli.main(), left <= 0
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_ctrl_c_before_any_line_of_the_command_ends_it_in_order(mock: MockServer, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["tokenstream", "stream", "hello", "--base-url", mock.base_url])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    code, _ = struck_at(10**9, monkeypatch)  # imports what is imported on first use
+    assert code == 0
+    capsys.readouterr()
+    seen, number = set(), 1
+    while True:
+        kept = len(transcripts.recent(1000))
+        code, struck = struck_at(number, monkeypatch)
+        if not struck:
+            break
+        said = capsys.readouterr().err
+        newest = transcripts.recent(1000)
+        what = (newest[0].outcome, newest[0].stop_cause) if len(newest) > kept else None
+        assert (code, what) in [(130, None), (130, ("stopped", "interrupt")), (0, ("complete", None))], (number, said)
+        assert said.count("\n") == 1, (number, said)
+        seen.add(what)
+        number += 1
+    assert None in seen
+    assert ("stopped", "interrupt") in seen
+
+
+STRUCK = """
+import atexit, io, os, signal, sys, weakref
+where = sys.argv.pop(1)
+
+def strike(*_):
+    signal.raise_signal(signal.SIGINT)
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == where:
+            try:
+                strike()
+            except KeyboardInterrupt:  # there are compiled modules that do
+                os.abort()
+
+class Swallows(io.StringIO):
+    def read(self, *_):
+        weakref.ref(Swallows(), strike)
+        [weakref.ref(one, strike) for one in [Swallows()]]
+        while True:
+            pass
+
+sys.meta_path.insert(0, Finder())
+from tokenstream_magic.__main__ import main
+if where == "nothing, at the end":
+    atexit.register(strike)
+if where == "swallowed":
+    sys.stdin = Swallows()
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there an interrupt of one process is one of all")
+@pytest.mark.parametrize("where", ["tokenstream_magic.cli", "tokenstream_magic.asking", "swallowed", "nothing, at the end"])
+def test_ctrl_c_is_one_line_where_a_keyboard_interrupt_would_be_more(mock: MockServer, where: str) -> None:
+    """In the middle of an import, in what swallows it, and while the interpreter ends."""
+    command = [sys.executable, "-c", STRUCK, where, "stream", "hello", "--base-url", mock.base_url, "-n"]
+    ran = subprocess.run(command, input="Hi", capture_output=True, text=True, timeout=60)
+    ended = where == "nothing, at the end"
+    assert (ran.returncode, ran.stderr.count("\n")) == ((0, 1) if ended else (130, 1)), ran.stderr
+    assert ended or ran.stderr == "interrupted\n"
+
+
+def test_ctrl_c_in_the_demo_is_jupyterlabs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "call", lambda _: strike() or 0)
+    assert demo.open_lab(Path("quickstart.ipynb")) == 0
+
+
+def test_ctrl_c_in_the_headless_demo_ends_its_kernel_and_is_said_once(tmp_path: Path) -> None:
+    told = tmp_path / "kernel"
+    cell = (
+        f"import os, signal, time\nopen({str(told)!r}, 'w').write(str(os.getpid()))\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(600)"
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]), tmp_path / "n.ipynb")
+    with pytest.raises(KeyboardInterrupt):
+        demo.execute(tmp_path / "n.ipynb")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)

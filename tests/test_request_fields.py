@@ -25,6 +25,13 @@ def sent(protocol: str, **fields):
     return plan.call().body
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("-inf"), 1 << 63])
+def test_a_number_that_would_be_sent_as_something_else_is_refused(number: float) -> None:
+    for given in ({"temperature": number}, {"option": {"top_k": number}}):
+        with pytest.raises(BadRequest, match="no number that can be sent"):
+            sent("openai-chat", **given)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("road", ["flag", "option"])

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import trustme
 
+from tokenstream_magic.mock.server import ended
+
 
 @contextmanager
 def tls_front(port: int, directory: Path) -> Iterator[tuple[int, Path]]:
@@ -44,12 +46,14 @@ def tls_front(port: int, directory: Path) -> Iterator[tuple[int, Path]]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = asyncio.run_coroutine_threadsafe(asyncio.start_server(relay, "127.0.0.1", 0, ssl=context), loop).result(10)
+
     try:
         yield server.sockets[0].getsockname()[1], file
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(ended(server), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
+        loop.close()
 
 
 @dataclass
@@ -75,7 +79,6 @@ class Peer:
         self._answer, self._before = answer, before
         self._arrived = threading.Condition()
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         opening = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls), self._loop)
@@ -87,13 +90,7 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        async def end() -> None:
-            self._server.close()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(ended(self._server), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -105,8 +102,6 @@ class Peer:
             return self.asked[count - 1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        self._tasks.add(task)
         self.connections += 1
         try:
             if self._before is not None and not await self._before(reader, writer):
@@ -131,7 +126,6 @@ class Peer:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
             pass
         finally:
-            self._tasks.discard(task)
             writer.close()
 
 

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from tokenstream_magic.version import __version__
+
+TYPE_CHECKING = False  # as typing has it, whose import is most of what importing this would take
 
 _HOME = {
     "stream": "tokenstream_magic.api",
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from tokenstream_magic import transcripts
     from tokenstream_magic.api import astream, running, stop, stream
     from tokenstream_magic.capture import decode

@@ -6,7 +6,7 @@ What the user got wrong (an unknown model, a field that is none, a missing varia
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -26,6 +26,7 @@ from tokenstream_magic.version import __version__
 from tokenstream_magic.wire.protocols import PROTOCOLS
 
 NEVER = 1e7  # seconds; longer limits are none
+_BEYOND = 1 << 63
 _FIELDS = ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort", "logprobs")
 _SHORT = {"n": "no_log", "s": "system", "o": "option", "m": "model", "api_base": "base_url", "c": "continue_"} | {
     short: name
@@ -73,7 +74,7 @@ def again(original: Transcript, model: str | None = None, *, base_url: str | Non
     asked = Prompt(messages, original.template or original.prompt, dict(original.variables))
     flags["option"] = {**options, **(flags.get("option") or {})}
     prepared = ask(asked, model, base_url=base_url, **flags)
-    return replace(prepared, parent_id=original.id, conversation_id=original.conversation_id)
+    return replace(prepared, parent_id=(original.replayed or {}).get("of", original.id), conversation_id=original.conversation_id)
 
 
 def ask(
@@ -124,11 +125,10 @@ def ask(
         if name in _CELL_ONLY:
             raise BadRequest(f"{name} is a flag of cells.", _CELL_ONLY[name])
         if name not in _FIELDS:
-            long = _SHORT.get(name)
-            raise BadRequest(
-                f"There is no flag {name!r}.",
-                f"Its name is {long}." if long else 'A field of the request goes into option={"name": value}.',
-            )
+            long, close = _SHORT.get(name), get_close_matches(name, (*_FIELDS, *(ask.__kwdefaults__ or ())), n=1)
+            meant = f"Did you mean {close[0]}? " if close else ""
+            hint = f"Its name is {long}." if long else meant + 'A field of the request goes into option={"name": value}.'
+            raise BadRequest(f"There is no flag {name!r}.", hint)
     if option is not None and not isinstance(option, Mapping):
         raise BadRequest("option is a dictionary.", 'Example: option={"top_k": 5}.')
     limits = Limits(
@@ -140,9 +140,15 @@ def ask(
     )
     if token_limit is not None and token_limit < 1:
         raise BadRequest("--token-limit is a whole number from 1 up.")
+    if max_retries < 0:
+        raise BadRequest("--max-retries is a whole number from 0 up.")
     if format not in (None, *FORMATS):
         raise BadRequest(f"There is no format {format!r}.", f"Known: {', '.join(FORMATS)}.")
-    kept_with: dict[str, Any] = {"tags": (tag,) if isinstance(tag, str) else tuple(tag), "note": note}
+    tags = list(tag) if isinstance(tag, Iterable) and not isinstance(tag, str) else [tag]
+    if not all(isinstance(text, str) for text in (*tags, note or "")):
+        raise BadRequest("A tag and a note are text.", 'Example: tag="draft".')
+    kept_with: dict[str, Any] = {"tags": tuple(plain(tags)), "note": plain(note)}
+    model, cid = plain(model), plain(cid)
     if replay is None and not base_url:
         replay = catalog.replayed(model)
     if replay is not None:
@@ -169,14 +175,7 @@ def ask(
             raise BadRequest("Tools are given twice, with -T and with -o tools.", "Leave one of them out.")
         options["tool"] = [one.definition for one in defined] or (past.tools if past is not None else [])
     asked = _complete(asked, attachment, past, endpoint.protocol)
-    for option_name in sorted(PROTOCOLS[endpoint.protocol].LACKS & options.keys()):
-        raise BadRequest(
-            f"{endpoint.protocol} has no field for {option_name}: it would be left out and nobody would know.",
-            "Leave it out, or ask a model of another endpoint.",
-        )
-    for option_name in options:
-        if option_name.lower() in _FORBIDDEN:
-            raise KeyRefused("A key does not go into the request.", "Put it in an environment variable and name it: --api-key-env NAME.")
+    _check(options, endpoint.protocol)
     starter = STARTERS.get(endpoint.starts or "")
     plan = Plan(endpoint, name, plain(list(asked.messages)), plain(options), limits, starter, wire=bool(wire))
     return Prepared(
@@ -189,6 +188,20 @@ def ask(
         parent_id=(past.parent.replayed or {}).get("of", past.parent.id) if past is not None and past.parent is not None else None,
         format=format or ("json" if structured else None),
     )
+
+
+def _check(options: Mapping[str, Any], protocol: str) -> None:
+    """Raises for an option that cannot be sent as it is, or must not be."""
+    for name in sorted(PROTOCOLS[protocol].LACKS & options.keys()):
+        raise BadRequest(
+            f"{protocol} has no field for {name}: it would be left out and nobody would know.",
+            "Leave it out, or ask a model of another endpoint.",
+        )
+    for name, value in options.items():
+        if isinstance(value, (int, float)) and not -_BEYOND < value < _BEYOND:  # it would be sent as null, or as text
+            raise BadRequest(f"{name} is no number that can be sent.", "Write one that is finite, and below 2 to the 63rd.")
+        if name.lower() in _FORBIDDEN:
+            raise KeyRefused("A key does not go into the request.", "Put it in an environment variable and name it: --api-key-env NAME.")
 
 
 def _played(
@@ -327,7 +340,7 @@ def describe(plan: Plan, asked: Prompt) -> Transcript:
     """The transcript of a run that is about to start."""
     endpoint = plan.endpoint
     return Transcript(
-        model=endpoint.name if plan.model == endpoint.model else f"{endpoint.name}/{plan.model}",
+        model=endpoint.name_of(plan.model),
         endpoint=endpoint.name,
         protocol=endpoint.protocol,
         prompt=plain_text(asked.text),
@@ -337,7 +350,7 @@ def describe(plan: Plan, asked: Prompt) -> Transcript:
         template=plain_text(asked.template) if asked.variables else None,
         variables=plain(asked.variables),
         package_version=__version__,
-        **views.where(),
+        **plain(views.where()),
     )
 
 
@@ -349,7 +362,7 @@ def refused(error: TokenstreamError, model: str | None, text: str) -> Transcript
         outcome="failed",
         error={"type": error.type, "status": None, "code": None, "message": str(error)},
         package_version=__version__,
-        **views.where(),
+        **plain(views.where()),
     )
 
 

@@ -118,7 +118,7 @@ def named(name: str) -> Endpoint:
         close = get_close_matches(name, table, n=1)
         meant = f"Did you mean {close[0]}? " if close else ""
         # the name is not repeated: who keeps a key may have written it there
-        raise BadRequest("There is no endpoint of that name.", f"{meant}tokenstream models lists them.")
+        raise BadRequest("There is no endpoint of that name.", f"{meant}%stream models lists them.")
     return table[name]
 
 

@@ -7,13 +7,16 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenstream_magic import interrupts
+from tokenstream_magic.ending import INTERRUPTED, end
 from tokenstream_magic.errors import BadRequest, KeyRefused, LocalModelError, TokenstreamError
 from tokenstream_magic.version import __version__
 
@@ -28,34 +31,50 @@ _DECODED = "protocol outcome finish_reason model text reasoning refusal tool_cal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0 fine, 2 wrong use, 3 truncated or stopped, 4 failed."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Runs a command and returns its exit code: 0 fine, 2 wrong use, 3 truncated or stopped, 4 failed, 130 interrupted."""
+    command = interrupts.Command(end)
+    try:
+        if arguments is None:  # else the process, and its interrupts, are somebody else's
+            command.take()
+        code = _guarded(command, list(sys.argv[1:] if arguments is None else arguments))
+        command.over = True
+    except BaseException as error:  # an interrupt, whatever was made of it on its way
+        command.over = True
+        if not command.count and not isinstance(error, KeyboardInterrupt):
+            raise
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _guarded(command: interrupts.Command, words: list[str]) -> int:
+    try:
+        return _run(command, words)
+    except (BadRequest, TokenstreamError) as error:
+        command.over = True
+        print(f"{error.message} {_said_here(error.hint)}".strip(), file=sys.stderr)
+        return USAGE if isinstance(error, BadRequest) else FAILED
+
+
+def _said_here(hint: str) -> str:
+    """A hint with the commands as a terminal has them, not as a notebook."""
+    return re.sub(r"%(?:stream (?=models\b)|(?=transcripts\b)|%(?=stream -))", "tokenstream ", hint)
+
+
+def _run(command: interrupts.Command, words: list[str]) -> int:
     if words[:1] == ["transcripts"]:  # its commands are those of the magic
-        return _guarded(lambda: _transcripts(words[1:]))
+        return _transcripts(command, words[1:])
     if words[:1] == ["stream"]:  # its flags are those of the cell magic
-        return _guarded(lambda: _stream(words[1:]))
+        return _stream(command, words[1:])
     if words[:1] == ["key"]:  # not by argparse, which would repeat a key that was written here by mistake
-        return _guarded(lambda: _key(words[1:]))
+        return _key(words[1:])
     parser = _parser()
     parsed = parser.parse_args(words)
     if parsed.command is None:
         parser.print_help()
         return USAGE
-    return _guarded(lambda: parsed.run(parsed))
-
-
-def _guarded(run: Callable[[], int]) -> int:
-    try:
-        return run()
-    except BadRequest as error:
-        print(error, file=sys.stderr)
-        return USAGE
-    except TokenstreamError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    code: int = parsed.run(parsed)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,15 +205,20 @@ def _key(words: Sequence[str]) -> int:
     return OK
 
 
-def _stream(words: Sequence[str]) -> int:
+def _stream(command: interrupts.Command, words: Sequence[str]) -> int:
     from tokenstream_magic import asking, prompt as prompts
     from tokenstream_magic.flags import is_replay, parse_words, stream_parser
 
     flags, keywords = parse_words(words, "tokenstream stream")
+    model = flags.model or flags.model_name
+    if "," in (model or ""):
+        raise BadRequest("A terminal streams one model.", "Several are compared in a notebook, %%stream A,B, or from Python, ts.compare.")
     if flags.help:
         print(stream_parser("tokenstream stream").format_help())
         return OK
     replayed = is_replay(flags)
+    if not replayed and sys.stdin.isatty():
+        print("Type the prompt; Ctrl-D ends it.", file=sys.stderr)
     text = "" if replayed else sys.stdin.read()
     if not text.strip() and not replayed:
         raise BadRequest("There is no prompt on standard input.", "Example: echo 'Name three rivers.' | tokenstream stream local")
@@ -209,19 +233,25 @@ def _stream(words: Sequence[str]) -> int:
         plan, _ = asking.prepare(asked, flags.model or flags.model_name, **asking.request_flags(keywords))
         print(dry_run(plan))
         return OK
-    return _watched(asking.ask(asked, flags.model or flags.model_name, **keywords))
+    return _watched(command, asking.ask(asked, flags.model or flags.model_name, **keywords))
 
 
-def _watched(prepared: Prepared) -> int:
+def _watched(command: interrupts.Command, prepared: Prepared) -> int:
     from tokenstream_magic import api
     from tokenstream_magic.display.views import Terminal
 
     view = Terminal()
-    run = api.begin(prepared, view=view)
-    try:
-        api.blocked(run, view)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
+    with interrupts.taken() as struck:
+        if command.count:  # and was swallowed by what it struck
+            raise KeyboardInterrupt
+        run = api.begin(prepared, view=view)
+        try:
+            api.blocked(run, view)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
+        command.over = True
+    if struck.count and run.transcript.stop_cause == "interrupt":
+        return INTERRUPTED
     return {"complete": OK, "failed": FAILED}.get(run.transcript.outcome, TRUNCATED)
 
 
@@ -277,13 +307,13 @@ def _decode(parsed: argparse.Namespace) -> int:
     return {"complete": OK, "truncated": TRUNCATED}.get(transcript.outcome, FAILED)
 
 
-def _transcripts(words: Sequence[str]) -> int:
+def _transcripts(command: interrupts.Command, words: Sequence[str]) -> int:
     from tokenstream_magic import transcript_commands
     from tokenstream_magic.rounds import Prepared
 
     done = transcript_commands.perform(words, "tokenstream transcripts")
     if isinstance(done, Prepared):
-        return _watched(done)
+        return _watched(command, done)
     if done is not None:
         print(done.to_string())
     return OK

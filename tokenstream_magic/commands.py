@@ -15,6 +15,7 @@ from tokenstream_magic import (
     conversations,
     experiment_commands,
     fences,
+    interrupts,
     prompt as prompts,
     survey,
     telemetry,
@@ -83,10 +84,12 @@ def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, 
         names = {**magics.shell.user_ns, **(local_ns or {})}
         if experiment_commands.is_wanted(flags, model):
             bound = {**asking.bound(keywords, names), "default_model": magics.model}
-            experiment = experiment_commands.begin(flags, bound, cell, model, None if flags.raw else names)
-            for name in filter(None, ("_stream", out)):
-                magics.shell.user_ns[name] = experiment.result
-            go(experiment)
+            with interrupts.taken() as struck:
+                experiment = experiment_commands.begin(flags, bound, cell, model, None if flags.raw else names)
+                struck.stops(experiment.stop)
+                for name in filter(None, ("_stream", out)):
+                    magics.shell.user_ns[name] = experiment.result
+                go(experiment)
             return
         around = asking.named_template(flags.template)
         given = keywords.pop("param")
@@ -138,12 +141,14 @@ async def _awaited(magics: Any, asked: _Asked | Experiment) -> None:
 
 
 def _leave(magics: Any, asked: _Asked, prepared: Prepared) -> None:
-    """Starts a run that the cell does not wait for; what is extracted is bound at its end."""
-    run = api.begin(prepared, view=views.choose())
-    conversations.started(run.transcript)
-    _bind(magics, asked, run.transcript)
-    if asked.extract:
-        run.future.add_done_callback(lambda ended: _bind_extracted(magics, asked.out, ended.result()))
+    """Starts a run that the cell does not wait for; what is extracted is bound at its end. An interrupt until then stops it."""
+    with interrupts.taken() as struck:
+        run = api.begin(prepared, view=views.choose())
+        struck.stops(lambda: run.stop("interrupt"))
+        conversations.started(run.transcript)
+        _bind(magics, asked, run.transcript)
+        if asked.extract:
+            run.future.add_done_callback(lambda ended: _bind_extracted(magics, asked.out, ended.result()))
 
 
 def _bind(magics: Any, asked: _Asked, transcript: Transcript) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,13 @@ def open_lab(notebook: Path) -> int:
     command = [sys.executable, "-m", "jupyterlab", str(notebook)]
     if getattr(os, "geteuid", lambda: 1)() == 0:
         command.append("--allow-root")
-    return subprocess.call(command)
+    before = signal.getsignal(signal.SIGINT)
+    if callable(before):  # Ctrl-C is JupyterLab's, which asks whether it is meant: left alone it would go on behind the shell
+        signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.call(command)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def execute(notebook: Path) -> int:
@@ -40,12 +50,43 @@ def execute(notebook: Path) -> int:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
+    interrupted = False
+
+    class Client(NotebookClient):
+        """An interrupt cancels it, and it cleans up: its own handler ends the kernel, and it fails in many words because that is gone."""
+
+        async def async_start_new_kernel(self, **how: Any) -> None:
+            """The first step behind the one that installs that handler."""
+            task = asyncio.current_task()
+
+            def struck() -> None:
+                nonlocal interrupted
+                interrupted = True
+                assert task is not None
+                task.cancel()
+
+            with contextlib.suppress(RuntimeError):  # not on Windows, and not on another thread
+                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, struck)
+            await super().async_start_new_kernel(stderr=said, **how)
+
     document = nbformat.read(notebook, as_version=4)
+    before = signal.getsignal(signal.SIGINT)
+    said = tempfile.TemporaryFile()  # noqa: SIM115 - what the kernel says of its own, which is of interest when it dies of it
     try:
-        NotebookClient(document, timeout=300, resources={"metadata": {"path": str(notebook.parent)}}).execute()
+        Client(document, timeout=300, resources={"metadata": {"path": str(notebook.parent)}}).execute()
     except CellExecutionError as error:
         print(error, file=sys.stderr)
         return 1
+    except BaseException:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        said.seek(0)
+        print(said.read().decode(errors="replace"), file=sys.stderr)
+        raise
+    finally:
+        said.close()
+        if callable(before):  # the loop leaves Python's
+            signal.signal(signal.SIGINT, before)
     answers = [output for cell in document.cells for output in cell.get("outputs", ()) if MIME in output.get("data", {})]
     for output in answers:
         _print(output)

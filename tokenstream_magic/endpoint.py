@@ -97,6 +97,10 @@ class Endpoint:
             return _SPOKEN[self.protocol].authorization(self.key.reveal())
         return {self.key_header: _PREFIXES.get(self.key_header.lower(), "") + self.key.reveal()}
 
+    def name_of(self, model: str) -> str:
+        """What runs of a model are kept by: the endpoint's name alone where it is the one that is asked unless another is named."""
+        return self.name if model == self.model else f"{self.name}/{model}"
+
     def fields(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The request's fields: what is always sent, then the user's ``options``, under this endpoint's names."""
         renamed = self.renamed.get(self.protocol, {})

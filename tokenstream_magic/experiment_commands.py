@@ -29,6 +29,10 @@ class Experiment:
         """What it will leave; so far what there is."""
         return self._begun.result
 
+    def stop(self) -> None:
+        """An interrupt: it ends, and nobody waits for that. Any thread."""
+        sweep.stop(self._begun.job)
+
     def blocking(self) -> None:
         """Waits on this thread."""
         sweep.blocked(self._begun.job)
@@ -45,7 +49,7 @@ class Experiment:
 def is_wanted(flags: Any, model: str | None) -> bool:
     """Whether a line asks for more than one run."""
     counted = (flags.repeat, flags.warmup, flags.sweep, flags.resume, flags.max_concurrency, flags.blind)
-    return "," in (model or "") or any(value not in (None, [], False) for value in counted)
+    return "," in (model or "") or any(value is not None and value is not False and value != [] for value in counted)
 
 
 def begin(flags: Any, keywords: Mapping[str, Any], cell: str, model: str | None, names: Mapping[str, Any] | None) -> Experiment:
@@ -57,7 +61,7 @@ def begin(flags: Any, keywords: Mapping[str, Any], cell: str, model: str | None,
     if models is not None and not all(models):
         raise BadRequest("A model is missing beside a comma.", "Example: %%stream local,ollama/llama3.")
     ours = dict(keywords)
-    width = flags.max_concurrency or 1
+    width = 1 if flags.max_concurrency is None else flags.max_concurrency
     if flags.repeat is None and flags.warmup is None and not flags.sweep and flags.resume is None:
         if models is None or len(models) < 2:
             what = "--blind hides which model is which" if flags.blind else "-j is for several runs"
@@ -73,7 +77,7 @@ def begin(flags: Any, keywords: Mapping[str, Any], cell: str, model: str | None,
             cell.rstrip("\n"),
             models,
             grid_of(flags.sweep),
-            repeat=flags.repeat or 1,
+            repeat=1 if flags.repeat is None else flags.repeat,
             warmup=flags.warmup or 0,
             max_concurrency=width,
             resume=flags.resume,

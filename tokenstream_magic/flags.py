@@ -34,10 +34,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises BadRequest, with the flag that was meant when it is close."""
-        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        unknown = re.search(r"unrecognized arguments: (-[\w-]+)", message)
+        if unknown and self.prog != CELL and stream_parser().knows(unknown[1]):
+            raise BadRequest(f"{unknown[1]} is a flag of cells.", f"{self.prog} --help lists those that are left here.")
         close = get_close_matches(unknown[1].replace("_", "-"), self._option_string_actions, n=1) if unknown else []
         meant = f"Did you mean {close[0]}? " if close else ""
         raise BadRequest(f"{message[:1].upper()}{message[1:]}.", f"{meant}{self.prog} --help lists the flags.")
+
+    def knows(self, flag: str) -> bool:
+        """Whether it has this flag."""
+        return flag in self._option_string_actions
 
 
 def stream_parser(prog: str = CELL) -> Parser:

@@ -7,15 +7,15 @@ ours blocks, the signal is taken by a handler that only notes it and hands the s
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 from typing import Any
-
-from tokenstream_magic.transport import loop
 
 BOUNCE_SECONDS = 0.3
 """An interrupt this close behind the first is the same one: a key that bounced, a page and its reader at once."""
@@ -27,9 +27,12 @@ class Interrupts:
     """The interrupts that came since the call began to block. ``count`` is how many of them."""
 
     def __init__(self) -> None:
+        from tokenstream_magic.transport import loop
+
         self.count = 0
         self._first = 0.0
         self._stop: Callable[[], object] | None = None
+        self._before: Any = signal.default_int_handler
         self._behind: Any = None
         self._loop = loop.get_loop()
 
@@ -43,8 +46,8 @@ class Interrupts:
         """Installs the handler. False where there is nothing to take: on another thread, and beside a handler that is somebody's own."""
         if threading.current_thread() is not threading.main_thread():
             return False
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.default_int_handler:
+        self._before = before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler and not isinstance(getattr(before, "__self__", None), Command):
             # the kernel's own, around an async cell: it cancels the cell, which a call that blocks would never hear of
             if not getattr(before, "__module__", "").startswith("ipykernel."):
                 return False
@@ -55,7 +58,7 @@ class Interrupts:
     def give_back(self) -> None:
         """Installs what was there before, unless somebody else has installed something since."""
         if signal.getsignal(signal.SIGINT) == self._struck:
-            signal.signal(signal.SIGINT, self._behind or signal.default_int_handler)
+            signal.signal(signal.SIGINT, self._before)
 
     def is_unheard(self) -> bool:
         """Whether one came that stopped nothing and that nobody else was told of."""
@@ -68,7 +71,7 @@ class Interrupts:
         if self.count == 1:
             self._first = now
         elif self._behind is None and now - self._first > BOUNCE_SECONDS:
-            raise KeyboardInterrupt
+            self._before(number, frame)  # it raises
         if self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop)
         if self._behind is not None:
@@ -116,3 +119,59 @@ def waited(future_done: Callable[[], bool], wait: Callable[[], object], stop: Ca
                 if interrupts.count > 1:
                     raise
                 stop()
+
+
+class Command:
+    """The interrupts of a process that is one command: whenever one comes the command ends, and nobody sees a traceback.
+
+    Until the command is ``over`` it raises KeyboardInterrupt; in the middle of an import, which would not survive that, it calls
+    ``end``. What it strikes may make another error of it: ``count`` tells that it came. What swallows it, such as a ``__del__``,
+    gets it once more. After the end one changes nothing, and the next ends the process without a word.
+    """
+
+    def __init__(self, end: Callable[..., None]) -> None:
+        self.count = 0
+        self.over = False
+        self._end = end
+        self._last = 0.0
+        self._hook: Any = None
+
+    def take(self) -> None:
+        """Installs the handler, where an interrupt would raise KeyboardInterrupt on this thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before = signal.getsignal(signal.SIGINT)
+        if before is signal.default_int_handler or before is self._end:
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
+            signal.signal(signal.SIGINT, self._struck)
+
+    def _struck(self, number: int, frame: FrameType | None) -> None:
+        now, last = monotonic(), self._last
+        self._last = now
+        if self.over:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        elif not self.count or now - last > BOUNCE_SECONDS:
+            self.count += 1
+            if _imports(frame):
+                self._end()
+            raise KeyboardInterrupt
+
+    def _swallowed(self, unraisable: Any) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            self._hook(unraisable)
+            return
+        self._last = 0.0
+        _thread.start_new_thread(_again, ())
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _again() -> None:
+    sleep(0.01)  # behind what swallowed the first: it would swallow this one, too
+    _thread.interrupt_main()

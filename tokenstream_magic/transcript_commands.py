@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenstream_magic import asking
 from tokenstream_magic.display import listing, views
-from tokenstream_magic.errors import BadRequest, one_line
+from tokenstream_magic.errors import BadRequest, TokenstreamError, one_line
 from tokenstream_magic.flags import OUTCOMES, Parser, add_manner, parse_words, stream_parser
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.rounds import Prepared
@@ -38,6 +38,10 @@ _OF_A_PROMPT = {  # of a cell's flags, those that a rerun has no use for
     "as_": "--as",
     "dry_run": "--dry-run",
 }
+_FLAGS = {  # of the commands without a parser
+    **dict.fromkeys(("show", "diff", "delete", "backup", "path", "status", "on", "off"), ()),
+    "diagnose": ("--json",),
+}
 _COMPARED = 200  # transcripts of the same model that are looked through for the same prompt
 
 
@@ -51,7 +55,18 @@ def perform(words: Sequence[str], prog: str) -> Any:
     command, arguments = (words[0], words[1:]) if named else ("list", words)
     if command not in COMMANDS:
         raise BadRequest(f"{prog} has no command {one_line(command)!r}.", f"{prog} help lists them.")
-    return COMMANDS[command](arguments, prog)
+    flags = _FLAGS.get(command)
+    if flags is not None:
+        if {"-h", "--help"} & {*arguments}:
+            return views.print_text("\n".join(line for line in help_text(prog).splitlines() if command in line.partition("  ")[0].split()))
+        wrong = next((word for word in arguments if word.startswith("-") and word not in flags), None)
+        if wrong is not None:
+            raise BadRequest(f"{prog} {command} has no flag {one_line(wrong)}.", f"{prog} {command} --help says what it takes.")
+    try:
+        return COMMANDS[command](arguments, prog)
+    except TokenstreamError as error:  # which the store raises in the words of a notebook
+        error.hint = error.hint.replace("%transcripts", prog)
+        raise
 
 
 def list_parser(prog: str) -> Parser:
@@ -194,6 +209,8 @@ def _import(words: Sequence[str], prog: str) -> None:
     parser = Parser(prog=f"{prog} import", add_help=False, allow_abbrev=False)
     parser.add_argument("file", metavar="FILE", help="the file")
     parser.add_argument("--protocol", default="auto", help="of a captured response body: auto, or one of the wire's protocols")
+    if _is_help(words, parser):
+        return
     flags = parser.parse_args(list(words))
     new, known = exchange.bring_in(flags.file, flags.protocol)
     there = f"; {known} {'was' if known == 1 else 'were'} there already" if known else ""
@@ -213,7 +230,9 @@ def _stats(words: Sequence[str], prog: str) -> None:
     from tokenstream_magic import transcripts
 
     parser = Parser(prog=f"{prog} stats", add_help=False, allow_abbrev=False)
-    parser.add_argument("--by", default="model")
+    parser.add_argument("--by", default="model", metavar="FIELD,FIELD", help="model, protocol, outcome ..., or fields of the request")
+    if _is_help(words, parser):
+        return
     by = [name for name in parser.parse_args(list(words)).by.split(",") if name.strip()]
     views.print_text(listing.groups(transcripts.stats(by), by))
 
@@ -230,7 +249,7 @@ def _status(words: Sequence[str], prog: str) -> None:
     from tokenstream_magic import transcripts
 
     _none(words, prog, "status")
-    views.print_text(listing.store(transcripts.status()))
+    views.print_text(listing.store(transcripts.status()).replace("%transcripts", prog))
 
 
 def _turn(words: Sequence[str], prog: str, *, on: bool) -> None:
@@ -254,6 +273,13 @@ def _one(words: Sequence[str], prog: str, command: str) -> Transcript:
     if len(words) > 1:
         raise BadRequest("Name one transcript.", f"Example: {prog} {command} last.")
     return transcripts.get(words[0] if words else "last")
+
+
+def _is_help(words: Sequence[str], parser: Parser) -> bool:
+    if {"-h", "--help"} & {*words}:
+        views.print_text(parser.format_help())
+        return True
+    return False
 
 
 def _none(words: Sequence[str], prog: str, command: str) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from tokenstream_magic.display import live as live_module
+from tokenstream_magic.display import live as live_module, live_columns
 from tokenstream_magic.display.bundle import MIME
-from tokenstream_magic.display.live import LiveColumns, LiveView, marks, spans
+from tokenstream_magic.display.live import LiveView
+from tokenstream_magic.display.live_columns import LiveColumns
+from tokenstream_magic.display.marks import marks, spans
 from tokenstream_magic.display.pump import Pump
 from tokenstream_magic.fold import Fold
 from tokenstream_magic.record import Transcript
@@ -96,8 +98,9 @@ def frames(monkeypatch: pytest.MonkeyPatch) -> Iterator[Frames]:
 
     monkeypatch.setattr(live_module, "StreamModel", Comm)
     monkeypatch.setattr(live_module, "_pump", Pump(made.later, lambda: 0.0))
-    monkeypatch.setattr(live_module, "display", lambda *_, **__: Handle())
-    monkeypatch.setattr(live_module, "_on_stream_thread", lambda call: call())
+    for module in (live_module, live_columns):
+        monkeypatch.setattr(module, "display", lambda *_, **__: Handle())
+        monkeypatch.setattr(module, "on_stream_thread", lambda call: call())
     monkeypatch.setattr(live_module, "_unacknowledged", [])
     yield made
 

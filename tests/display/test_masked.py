@@ -153,7 +153,7 @@ def test_plain_mode_shows_no_key_either(answer: Answer, monkeypatch: pytest.Monk
     monkeypatch.setattr(plain_module, "monotonic", lambda: clock[0])
     monkeypatch.setattr(plain_module, "is_certain", lambda: True)
     growing = Plain(answer, Handle(), "")  # type: ignore[arg-type]
-    monkeypatch.setattr(growing, "_offer", lambda: None)
+    monkeypatch.setattr(growing, "_offer", lambda _awaited: None)
     for piece in ("The key is ", *KEY, ", yes"):
         answer.say(10, Text(piece))
         clock[0] += 3

@@ -7,6 +7,9 @@ import json
 import pytest
 from harness import MIME, Kernel
 
+from tokenstream_magic.errors import BadRequest
+from tokenstream_magic.experiment_commands import begin, is_wanted
+from tokenstream_magic.flags import parse_stream
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 
@@ -40,11 +43,19 @@ def test_a_sweep_leaves_one_output_and_its_result(kernel, mock):
     assert kernel.value("_stream is res") == "True"
 
 
+@pytest.mark.parametrize("flags", ["-r 0", "-j 0 -r 2", "--warmup -1", "-r 0 --sweep temperature=0,1"])
+def test_a_count_that_is_none_is_refused_and_not_taken_for_one(flags):
+    parsed, keywords = parse_stream(flags)
+    assert is_wanted(parsed, "mock/hello")
+    with pytest.raises(BadRequest, match="is a whole number from"):
+        begin(parsed, keywords, "Hi", "mock/hello", None)
+
+
 def test_its_progress_is_live_and_the_pages_stop_ends_the_whole(kernel, mock):
     request = kernel.start(line(mock, "endless", "--sweep x=1,2,3") + "{x}")
     comm = kernel.opened(request)
     mock.wait_for(1)
-    kernel.comm(comm, {"op": "stop"})
+    kernel.comm(comm, {"op": "stop"}, kernel.subshell())  # as JupyterLab sends it: before ipykernel 7.4 nothing else is heard now
     published = kernel.finish(request)
     assert kernel.wait_op(comm, "stopping")
     assert not outputs(published, "error") and len(mock.exchanges) == 1

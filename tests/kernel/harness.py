@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client import KernelManager
+from jupyter_core.utils import ensure_event_loop
 
 MIME = "application/vnd.tokenstream.transcript+json"
 
@@ -151,6 +152,7 @@ class Kernel:
             with self._news:
                 self.messages.append(message)
                 self._news.notify_all()
+        ensure_event_loop().close()  # the one that the client made for this thread
 
 
 def settled(published: list[dict[str, Any]]) -> list[dict[str, Any]]:

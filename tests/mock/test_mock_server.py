@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
 import tracemalloc
+import warnings
 from dataclasses import replace
 from importlib import import_module
 from time import monotonic_ns
@@ -297,3 +299,21 @@ def test_every_ready_made_script_ends_as_its_name_says(mock: MockServer, name: s
     if script.body is None and name not in FATES and not script.giant:
         said = "".join(script.pieces)
         assert seen.text == (script.pieces[0] + said if name == "twice" else said)
+
+
+def test_a_server_that_was_closed_or_never_opened_leaves_nothing_open() -> None:
+    """Neither its loop, nor the answers it was at, nor connections that had only just come."""
+    with warnings.catch_warnings(record=True) as warned, MockServer() as taken:
+        warnings.simplefilter("always")
+        with pytest.raises(OSError, match="use"):
+            MockServer(port=taken.port)
+        for _ in range(10):
+            with MockServer() as server:
+                asked = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+                asked[0].sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 19\r\n\r\n" + b'{"model": "silent"}')
+                server.wait_for(1)
+                asked.append(socket.create_connection(("127.0.0.1", server.port)))
+            for one in asked:
+                one.close()
+        gc.collect()
+    assert [str(one.message) for one in warned] == []

@@ -83,7 +83,7 @@ def test_nothing_at_all_stays_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "fast", "smooth", "smooth:", "smooth:0", "smooth:-1", "smooth:nan", "delay:-1", "delay:1e99", "buffered:3"]
+    "said", ["", "fast", "smooth", "smooth:", "smooth:0", "smooth:-1", "smooth:nan", "smooth:1e-9", "delay:-1", "delay:1e99", "buffered:3"]
 )
 def test_what_is_no_delivery_is_refused_in_one_line(said: str) -> None:
     with pytest.raises(BadRequest) as refused:

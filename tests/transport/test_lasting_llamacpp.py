@@ -13,6 +13,7 @@ from transport_support import reset
 from tokenstream_magic import asking
 from tokenstream_magic.catalog import BUILT_IN
 from tokenstream_magic.local import fetch
+from tokenstream_magic.mock.server import ended
 from tokenstream_magic.run import Run
 from tokenstream_magic.transport import body, loop, new_exchange
 from tokenstream_magic.transport.seam import Call
@@ -35,14 +36,7 @@ class Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        async def end() -> None:
-            self._server.close()
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(ended(self._server), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -64,7 +58,7 @@ class Relay:
             if left <= 0:
                 await asyncio.sleep(0.02)
                 reset(writer)
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
             sending.cancel()

@@ -18,6 +18,7 @@ import tokenstream_magic as ts
 from tokenstream_magic import api, asking, catalog
 from tokenstream_magic.commands import dry_run
 from tokenstream_magic.display.bundle import settled
+from tokenstream_magic.mock.server import ended
 from tokenstream_magic.transport import http
 
 KEY = "sk-behind-the-proxy-abcdef"
@@ -41,14 +42,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        async def end() -> None:
-            self._server.close()
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(ended(self._server), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -66,7 +60,7 @@ class Proxy:
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._to)
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await asyncio.gather(self._pump(reader, inner_writer, self.tunnelled), self._pump(inner_reader, writer, bytearray()))
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()

@@ -14,6 +14,7 @@ from tokenstream_magic import decode
 from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 
+GENAI = int(genai.__version__.partition(".")[0])
 TEXT = ("Grüße, ", "世界 ", "👩‍🚀 ", "line\u2028sep\u0085 ", 'end "q"\n')
 CALLS = [("weather", '{"city": "Zür', 'ich", "days": [1, 2]}'), ("clock", '{"zone": {"name"', ': "東京"}}')]
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -226,7 +227,8 @@ ORACLES = {"openai-chat": chat_sdk, "openai-responses": responses_sdk, "anthropi
 @pytest.mark.parametrize(("protocol", "name"), [(p, name) for p, bodies in BODIES.items() for name in bodies])
 def test_the_sdk_and_we_understand_the_same(served, protocol, name):
     body = BODIES[protocol][name]
-    assert ours(body, protocol) == served(body, protocol)
+    if protocol != "gemini" or "\u2028".encode() not in body or GENAI >= 3:  # 2, the last for Python 3.10, breaks lines there
+        assert ours(body, protocol) == served(body, protocol)
     assert ours([body[at : at + 5] for at in range(0, len(body), 5)], protocol) == ours(body, protocol)
     assert decode(body, protocol).outcome == "complete"
 

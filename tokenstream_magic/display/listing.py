@@ -108,8 +108,13 @@ def store(status: Mapping[str, Any]) -> str:
         ("size", "" if size is None else f"{size / 1e6:.1f} MB"),
         ("transcripts", str(status["transcripts"])),
         ("schema", f"version {status['version']}"),
-        ("new runs", "are kept" if status["on"] else "are not kept: %transcripts on keeps them again"),
+        (
+            "new runs",
+            "are not kept" if status["read_only"] else "are kept" if status["on"] else "are not kept: %transcripts on keeps them again",
+        ),
     ]
+    if status["away"]:
+        lines.append(("away", status["away"]))
     if status["read_only"]:
         lines.append(("read only", status["read_only"]))
     if status["problem"]:

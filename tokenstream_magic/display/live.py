@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,16 +22,16 @@ import traitlets
 from IPython.display import display
 
 from tokenstream_magic import catalog
-from tokenstream_magic.display.bundle import live, live_columns, settled, settled_columns
+from tokenstream_magic.display.bundle import live, settled
 from tokenstream_magic.display.drawn import report_of
+from tokenstream_magic.display.marks import marks, spans
 from tokenstream_magic.display.plain import Plain
 from tokenstream_magic.display.pump import Message, Pump
 from tokenstream_magic.display.views import where
-from tokenstream_magic.record import Transcript
 from tokenstream_magic.redaction import Growing, Redactor
 from tokenstream_magic.run import Run
 from tokenstream_magic.timing.shown import Pages
-from tokenstream_magic.timing.timeline import CHANNELS, Timeline
+from tokenstream_magic.timing.timeline import Timeline
 from tokenstream_magic.transport import loop
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,6 @@ MODULE_VERSION = "^0.1.0"
 PROGRESS_SECONDS = 0.1
 TICK_SECONDS = 0.1
 KEPT_OPEN = 16
-GRAIN_NS = 5_000_000  # pieces closer than this are one mark of the live timeline
-SPANS = 400  # marks of a timeline that a page gets when it asks for everything
 
 _SHOWN = {"text": "text", "refusal": "text", "reasoning": "reasoning"}  # channel -> where a page shows it
 
@@ -343,11 +341,11 @@ class LiveView:
         if op == "stop":
             self.stop()
         elif op == "sync" or (op == "hello" and self._has_begun()):
-            _on_stream_thread(lambda: self._tell(lambda: {"op": "snapshot", **self._state()}))
+            on_stream_thread(lambda: self._tell(lambda: {"op": "snapshot", **self._state()}))
         elif op == "bundle":
-            _on_stream_thread(lambda: self._tell(lambda: {"op": "bundle", "bundle": self.bundle()}))
+            on_stream_thread(lambda: self._tell(lambda: {"op": "bundle", "bundle": self.bundle()}))
         elif op == "place":
-            _on_stream_thread(lambda: self._tell(lambda: {"op": "place", "cell": self._cell, "output": self.output()}))
+            on_stream_thread(lambda: self._tell(lambda: {"op": "place", "cell": self._cell, "output": self.output()}))
         elif op == "settled":
             self._close()
         elif op not in ("hello", "drawn"):
@@ -400,151 +398,6 @@ class LiveView:
             }
 
 
-class LiveColumns:
-    """Several runs side by side in one output: a column a model, in the order of ``models``.
-
-    ``sinks`` are views, one a column, to give to the runs (``api.start(..., view=columns.sinks[0])`` or as a sink of a
-    Run). ``open`` publishes the output; a column whose run has not begun waits its turn. A Stop pressed before that
-    ends the run as soon as it starts. ``settle`` leaves the transcripts.
-    """
-
-    def __init__(self, models: Sequence[str], hidden: bool = False) -> None:
-        self.sinks: list[LiveColumn] = [LiveColumn(self, model, hidden) for model in models]
-        self._handle: Any = None
-        self._bundle: dict[str, Any] | None = None
-
-    def open(self, runs: Sequence[Run] = ()) -> None:
-        """Publishes the output, once. ``runs`` that exist already are bound to the sinks in order."""
-        for sink, run in zip(self.sinks, runs, strict=False):
-            sink.open(run)
-        if self._handle is None:
-            columns = [sink.column() for sink in self.sinks]
-            self._handle = display(live_columns(columns), raw=True, display_id=True)
-
-    def settle(self, transcripts: Sequence[Transcript] | None = None) -> None:
-        """Replaces the output by the transcripts: those of the columns, unless others are given."""
-        data, metadata = settled_columns(transcripts if transcripts is not None else [sink.transcript for sink in self.sinks])
-        self._bundle = {"data": data, "metadata": metadata}
-        if self._handle is not None:
-            self._handle.update(data, metadata=metadata, raw=True)
-        for sink in self.sinks:
-            _on_stream_thread(sink.settled)
-
-    def bundle(self) -> dict[str, Any] | None:
-        """The settled output, once there is one."""
-        return self._bundle
-
-    def output(self) -> dict[str, Any]:
-        """The output as it is now."""
-        return self._bundle or {"data": live_columns([sink.column() for sink in self.sinks]), "metadata": {}}
-
-
-class LiveColumn(LiveView):
-    """The view of one column."""
-
-    def __init__(self, columns: LiveColumns, model: str, hidden: bool = False) -> None:
-        super().__init__()
-        self._hidden = hidden
-        self._columns = columns
-        self._status = "queued"
-        self._meta = {"model": model}
-        self.stopped = False
-
-    @property
-    def transcript(self) -> Transcript:
-        """What the column shows; of a run that never began, one that was stopped."""
-        if self._run is not None:
-            return self._run.transcript
-        return Transcript(model=str(self._meta["model"]), outcome="stopped", stop_cause="button" if self.stopped else "api")
-
-    def attach(self, run: Run) -> None:
-        """The same, under the column's own name where the model's is hidden."""
-        name = self._meta["model"]
-        super().attach(run)
-        if self._hidden:
-            self._meta["model"] = name
-
-    def column(self) -> dict[str, Any]:
-        """The column as the live output names it."""
-        model = self._model or self.connect()
-        return {"model_id": model.model_id, "stream_id": self._meta.get("stream_id", ""), "model": self._meta["model"]}
-
-    def open(self, run: Run) -> None:
-        """Binds the run; the output is there, or comes with :meth:`LiveColumns.open`."""
-        self.attach(run)
-        if self.stopped:
-            run.stop("button")
-
-    def settle(self, run: Run) -> None:
-        """All columns are settled together."""
-
-    def bundle(self) -> dict[str, Any] | None:
-        """The settled output of all columns."""
-        return self._columns.bundle()
-
-    def output(self) -> dict[str, Any]:
-        """The output of all columns."""
-        return self._columns.output()
-
-    def begin(self, run: Run) -> None:
-        """It is this column's turn."""
-        if self._run is None:
-            self.open(run)
-        with self._lock:
-            self._status = "starting"
-        self.tell({"op": "state", "state": "starting", "stream_id": run.id})
-
-    def end(self, run: Run) -> None:
-        """This one is over; the output is settled with the last."""
-        with self._lock:
-            self._status = run.transcript.outcome
-        self.tell({"op": "state", "state": run.transcript.outcome})
-
-    def settled(self) -> None:
-        """The output is settled."""
-        self._say_settled(self.transcript.outcome)
-
-    def stop(self) -> None:
-        """The page's Stop; of a run that has not begun it is remembered."""
-        self.stopped = True
-        if self._run is None:
-            _on_stream_thread(lambda: self.tell({"op": "stopping"}))
-        super().stop()
-
-
-def marks(stamps: Sequence[int], origin: int) -> list[int]:
-    """When pieces came, for the page: ms of the first since ``origin``, then ms from mark to mark.
-
-    Pieces closer than 5 ms are one mark: the page could not draw them apart.
-    """
-    made = [(stamps[0] - origin) // 1_000_000]
-    last, reached = stamps[0], made[0]
-    for at in stamps:
-        if at - last >= GRAIN_NS:
-            offset = (at - origin) // 1_000_000
-            made.append(offset - reached)
-            last, reached = at, offset
-    return made
-
-
-def spans(timeline: Timeline) -> list[float]:
-    """The timeline in at most some 400 spans: from, to (ms), pieces and channel of each, in one flat list."""
-    if timeline.last is None:
-        return []
-    grain = max(GRAIN_NS, (timeline.last - timeline.origin) // SPANS)
-    made: list[float] = []
-    begun = reached = pieces = 0
-    current = ""
-    for stamp in timeline:
-        if pieces and (stamp.channel != current or stamp.offset_ns - reached >= grain):
-            made += [begun / 1e6, reached / 1e6, pieces, CHANNELS.index(current)]
-            pieces = 0
-        if not pieces:
-            begun, current = stamp.offset_ns, stamp.channel
-        reached, pieces = stamp.offset_ns, pieces + 1
-    return [*made, begun / 1e6, reached / 1e6, pieces, CHANNELS.index(current)]
-
-
 def _post(model: StreamModel, content: Message) -> None:
     """Sends what answers no request, and so without the header of one: a third of what it would weigh on the wire."""
     comm: Any = model.comm
@@ -557,7 +410,8 @@ def _post(model: StreamModel, content: Message) -> None:
     session.send(socket, "comm_msg", {"data": data, "comm_id": comm.comm_id}, ident=comm.topic)
 
 
-def _on_stream_thread(call: Callable[[], None]) -> None:
+def on_stream_thread(call: Callable[[], None]) -> None:
+    """Has ``call`` made where messages to the page are sent from."""
     loop.get_loop().call_soon_threadsafe(call)
 
 

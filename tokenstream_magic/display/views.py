@@ -259,7 +259,7 @@ def columns(models: Sequence[str], hidden: bool = False) -> Columns:
         shown.settle()                     # the transcripts, side by side
     """
     if front_end() == "live":
-        from tokenstream_magic.display.live import LiveColumns
+        from tokenstream_magic.display.live_columns import LiveColumns
 
         return LiveColumns(models, hidden)
     return SettledColumns(models)

@@ -84,12 +84,12 @@ async def run(begun: Sweep) -> SweepResult:
 
 def blocked(job: Any) -> None:
     """Waits for a job on this thread. An interrupt stops it; a second one gives up waiting."""
+    interrupts.waited(job.future.done, job.wait, lambda: stop(job))
 
-    def stop() -> None:
-        # a cluster may be slow to hear it, and the streams must not wait for that
-        threading.Thread(target=job.stop, args=("interrupt",), name="tokenstream-stop", daemon=True).start()
 
-    interrupts.waited(job.future.done, job.wait, stop)
+def stop(job: Any) -> None:
+    """Has a job stopped as an interrupt does, on a thread of its own: a cluster may be slow to hear it, and no stream waits for that."""
+    threading.Thread(target=job.stop, args=("interrupt",), name="tokenstream-stop", daemon=True).start()
 
 
 def begin(

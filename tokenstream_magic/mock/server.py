@@ -7,6 +7,7 @@ the moment the client's close was seen, on the clock the client's own timeline u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import os
@@ -52,6 +53,21 @@ class Exchange:
     method: str = "POST"
 
 
+async def ended(server: asyncio.Server) -> None:
+    """Closes a server that has its loop for itself, and ends everything else on it."""
+    for listening in server.sockets:
+        with contextlib.suppress(NotImplementedError):  # Windows
+            # else a connection that has only just come meets a server that is closed, and stays open
+            asyncio.get_running_loop().remove_reader(listening)
+    await asyncio.sleep(0)
+    server.close()
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.sleep(0)  # one that never began would not close its connection
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class MockServer:
     """Serves scripts until :meth:`close`. Use as a context manager.
 
@@ -65,11 +81,14 @@ class MockServer:
         self._asked: dict[str, int] = {}
         self._arrived = threading.Condition()
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tokenstream-mock", daemon=True)
         self._thread.start()
         starting = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", port), self._loop)
-        self._server = starting.result(10)
+        try:
+            self._server = starting.result(10)
+        except BaseException:
+            self._end_loop()
+            raise
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     @property
@@ -86,14 +105,10 @@ class MockServer:
 
     def close(self) -> None:
         """Ends the server and every connection."""
+        asyncio.run_coroutine_threadsafe(ended(self._server), self._loop).result(10)
+        self._end_loop()
 
-        async def end() -> None:
-            self._server.close()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+    def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -105,9 +120,6 @@ class MockServer:
         self.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         exchange: Exchange | None = None
         try:
             exchange = await _request(reader)
@@ -125,7 +137,6 @@ class MockServer:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError, ValueError):
             pass
         finally:
-            self._tasks.discard(task)
             if exchange is not None and exchange.closed_at is not None:
                 exchange.closed.set()
             writer.close()

@@ -17,6 +17,7 @@ from tokenstream_magic.timing.timeline import CHANNELS, MOMENTS, Stamp, Timeline
 
 EXAMPLE = "There are: buffered, unstreamed, smooth:TOKENS_PER_SECOND, delay:MS."
 LONGEST_DELAY_MS = 3_600_000.0
+SLOWEST = 0.01  # tokens per second
 
 _WAY = re.compile(r"([a-z]+)(?::(.+))?")
 
@@ -43,7 +44,7 @@ class Way:
 
 
 _AMOUNTS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "smooth": (lambda rate: rate > 0, "smooth takes tokens per second, above 0: smooth:20."),
+    "smooth": (lambda rate: rate >= SLOWEST, f"smooth takes tokens per second, from {SLOWEST} up: smooth:20."),
     "delay": (lambda ms: 0 <= ms <= LONGEST_DELAY_MS, "delay takes milliseconds, up to an hour: delay:2000."),
 }
 
