@@ -10,6 +10,7 @@ search and figures learn of the rows afterwards, see ``transcripts/behind.py``.
 from __future__ import annotations
 
 import contextlib
+import gc
 import marshal
 import tempfile
 import time
@@ -85,11 +86,23 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
 
 def _ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
     """The same, each made by a second thread while the one before it is written."""
-    with hurry(), ThreadPoolExecutor(1, "tokenstream-ready") as second:
+    with hurry(), _uncollected(), ThreadPoolExecutor(1, "tokenstream-ready") as second:
         coming = second.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = second.submit(next, batches, None)
             yield batch
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """The garbage collector does not look through all that waits to be written, again and again: there is nothing for it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _next_batch(source: Iterator[Transcript], make: _Make, masks: Masks) -> _Batch | None:
