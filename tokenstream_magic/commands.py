@@ -24,7 +24,7 @@ from tokenstream_magic import (
 from tokenstream_magic.display import listing, views
 from tokenstream_magic.errors import MASK, BadRequest, TokenstreamError, one_line
 from tokenstream_magic.experiment_commands import Experiment
-from tokenstream_magic.flags import EXAMPLE, is_replay, parse_stream, split, stream_parser
+from tokenstream_magic.flags import is_replay, parse_stream, split, stream_parser
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.rounds import Prepared
@@ -80,7 +80,7 @@ def _finish(magics: Any, line: str, cell: str, local_ns: dict[str, Any] | None, 
             out, bad = None, out
             raise BadRequest(f"{bad!r} is no name for a variable.", "Example: --out answer.")
         if not cell.strip() and flags.template is None and not is_replay(flags):
-            raise BadRequest("There is no prompt: write it below the %%stream line.", EXAMPLE)
+            raise BadRequest("There is no prompt: write it below the %%stream line.", "Examples: %%stream --help.")
         names = {**magics.shell.user_ns, **(local_ns or {})}
         if experiment_commands.is_wanted(flags, model):
             bound = {**asking.bound(keywords, names), "default_model": magics.model}

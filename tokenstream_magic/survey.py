@@ -55,13 +55,13 @@ class Answer:
 def overview() -> str:
     """All endpoints, aliases and prompts as a table: what is configured, and what the servers say they serve."""
     answers, known = ask_all(), catalog.configuration()
-    rows = [[f"{a.endpoint.name}/{a.endpoint.model or 'MODEL'}", a.endpoint.protocol, _where(a.endpoint), summary(a)] for a in answers]
-    rows += [[for_terminal(alias), "", f"→ {for_terminal(target)}", ""] for alias, target in known.aliases.items()]
+    rows = [[f"{a.endpoint.name}/{a.endpoint.model or 'MODEL'}", summary(a), a.endpoint.protocol, _where(a.endpoint)] for a in answers]
+    rows += [[for_terminal(alias), f"→ {for_terminal(target)}", "", ""] for alias, target in known.aliases.items()]
     mine = catalog.config_path()
     notes = [f"All models of one: models ENDPOINT. Your own endpoints and aliases: {mine}" + ("" if mine.exists() else " (not there yet)")]
     notes += [f"Prompts: {', '.join(for_terminal(name) for name in known.prompts)}"] if known.prompts else []
     notes += [f"The project's aliases and prompts: {known.project}"] if known.project else []
-    return listing.table(["model", "protocol", "where", "state"], rows) + "\n\n" + "\n".join([*notes, *map(for_terminal, known.problems)])
+    return listing.table(["model", "state", "protocol", "where"], rows) + "\n\n" + "\n".join([*notes, *map(for_terminal, known.problems)])
 
 
 def models_of(name: str) -> str:
