@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tokenstream_magic as ts
+from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.mock import openai_chat
 from tokenstream_magic.mock.script import SCRIPTS, Script, words
 from tokenstream_magic.mock.server import MockServer
@@ -100,3 +101,9 @@ def test_the_json_of_the_command_is_one_object_with_the_promised_names() -> None
     assert set(said) == set(names.split())
     assert (said["text"], said["outcome"], said["usage"]["output_tokens"], said["chunks"]) == ("Hello there.", "complete", 3, 3)
     assert run("/nonexistent/body.sse").returncode == 2
+
+
+def test_an_empty_body_is_called_one() -> None:
+    with pytest.raises(BadRequest, match="The body is empty"):
+        ts.decode(b" \n")
+    assert ts.decode(b"", "openai-chat").outcome != "complete"

@@ -46,6 +46,8 @@ def decode(body: bytes | str | Iterable[bytes], protocol: str = "auto", *, think
 def _protocol(protocol: str, reads: list[bytes]) -> str:
     if protocol == "auto":
         found = recognise(b"".join(reads))
+        if found is None and not b"".join(reads).strip():
+            raise BadRequest("The body is empty.", f"To judge an answer that never came, name its protocol: {', '.join(PROTOCOLS)}.")
         if found is None:
             raise BadRequest("The body is in no protocol that can be recognised.", f"Name it: {', '.join(PROTOCOLS)}.")
         return found
