@@ -166,9 +166,6 @@ def _by_any(store: Store, names: list[str]) -> list[Group]:
     for row in store.query(query):
         key = tuple(row[name] if name in GROUPS else _plain((row["options"] or {}).get(name)) for name in names)
         runs.setdefault(key, []).append(row)
-    for place, name in enumerate(names):
-        if runs and name not in GROUPS and all(key[place] is None for key in runs):
-            raise BadRequest(f"No transcript was asked with the option {name!r}.", f"Columns: {', '.join(GROUPS)}; or a request option.")
     return [
         Group(
             key,

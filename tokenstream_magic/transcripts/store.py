@@ -71,7 +71,7 @@ def _from_here(named: str) -> str:
         url = make_url(named)
     except RuntimeError:
         raise StoreError(f"There is no home directory for {one_line(named)}.", "Write TOKENSTREAM_DATABASE out.") from None
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         return named  # which the store refuses
     file = url.database or ":memory:"
     if not url.drivername.startswith("sqlite") or file == ":memory:" or file.startswith("file:") or Path(file).is_absolute():
