@@ -196,14 +196,18 @@ class Database:
     def _asked(self, read: Callable[[], _Rows]) -> _Rows:
         """What is read; once more where a text is damaged, which is then read as far as it goes, and where the file is. Raises StoreError."""
         try:
-            self.prepare()
-            generation = self.generation
+            with self._lock:  # not between a file that is set aside and the tables of the next
+                self.prepare()
+                generation = self.generation
             try:
                 return self._read_leniently(read)
             except sa.exc.DatabaseError as error:
-                if self.read_only is not None or not is_damaged(error, self, reading=True):
+                if self.read_only is None and is_damaged(error, self, reading=True):
+                    self.mend(error, generation)
+                with self._lock:
+                    is_another = self.generation != generation
+                if not is_another:
                     raise
-                self.mend(error, generation)
                 return self._read_leniently(read)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self.error(error) from None
