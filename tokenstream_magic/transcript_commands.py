@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenstream_magic import asking
 from tokenstream_magic.display import listing, views
-from tokenstream_magic.errors import BadRequest, TokenstreamError, one_line
+from tokenstream_magic.errors import BadRequest, one_line
 from tokenstream_magic.flags import OUTCOMES, Parser, add_manner, parse_words, stream_parser
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.rounds import Prepared
@@ -62,11 +62,7 @@ def perform(words: Sequence[str], prog: str) -> Any:
         wrong = next((word for word in arguments if word.startswith("-") and word not in flags), None)
         if wrong is not None:
             raise BadRequest(f"{prog} {command} has no flag {one_line(wrong)}.", f"{prog} {command} --help says what it takes.")
-    try:
-        return COMMANDS[command](arguments, prog)
-    except TokenstreamError as error:  # which the store raises in the words of a notebook
-        error.hint = error.hint.replace("%transcripts", prog)
-        raise
+    return COMMANDS[command](arguments, prog)
 
 
 def list_parser(prog: str) -> Parser:

@@ -61,7 +61,7 @@ def spawn(coroutine: Coroutine[Any, Any, object]) -> None:
 
 @contextlib.contextmanager
 def hurry() -> Iterator[None]:
-    """While any stream runs, a thread that computes gives the interpreter away after half a ms and not after five.
+    """While any stream runs, or an import has two threads at work, a thread that computes gives the interpreter away sooner.
 
     An arrival is stamped, and a Stop carried out, by threads that hand it on to each other; beside a cell that
     computes each of them waits this long. While very many streams run, the garbage collector looks more rarely through
