@@ -14,9 +14,10 @@ import gc
 import marshal
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -33,21 +34,20 @@ from tokenstream_magic.transport.loop import hurry
 
 BATCH = 2000
 FEW = 100  # that are searched and counted at once
+_AHEAD = 8  # parts that wait for SQLite
 _HELD = 1 << 27  # bytes that wait in memory, about
 _ROW = 3000  # of them what a row takes beside its texts
-_ASKED = 500  # ids in one question
 _PLAIN = 2  # the version of marshal that looks for no value twice
 
-_Part = list[Any]  # some rows: their columns, or for other databases than SQLite a dictionary each
-_Make = Callable[[list[Transcript], Masks], _Part]
+_Make = Callable[[list[Transcript]], Any]
 
 
-class _Batch(NamedTuple):
-    """What is written in one transaction: so many rows, and their wires."""
+class _Part(NamedTuple):
+    """Some rows of different ids that can be written, as SQLite takes them or as a dictionary each, and their wires."""
 
-    parts: list[_Part]
+    ids: tuple[str, ...]
+    rows: Any
     wires: dict[str, bytes]
-    rows: int
 
 
 def add(database: Database, found: Iterable[Transcript]) -> int:
@@ -55,42 +55,63 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
 
     Raises what SQLAlchemy raises, and OSError; batches that were written until then stay.
     """
-    masks, source, kept, pause = Masks(), iter(found), 0, 0.0
-    make: _Make = columns if database.is_sqlite else _data
-    batches = iter(lambda: _next_batch(source, make, masks), None)
-    inserting = Inserting()
+    masks, inserting, source = Masks(), Inserting(), iter(found)
+
+    def make(part: list[Transcript]) -> Any:
+        return inserting.ready(columns(part, masks)) if database.is_sqlite else _data(part, masks)
+
+    parts = iter(lambda: _next_part(source, make), None)
     with contextlib.ExitStack() as stack:
         if not isinstance(found, Sequence):
-            waiting = stack.enter_context(contextlib.closing(_Ready(database.file)))
-            for batch in batches:
-                waiting.add(batch, masks.seen)
-            is_few, ready = waiting.rows <= FEW, iter(waiting)
-        elif len(found) <= FEW:
-            is_few, ready = True, batches
+            waiting = stack.enter_context(contextlib.closing(_Waiting(database.file)))
+            for part in parts:
+                waiting.add(part, masks.seen)
+            is_few, parts = waiting.rows <= FEW, iter(waiting)
         else:
-            is_few, ready = False, stack.enter_context(contextlib.closing(_ahead(batches)))
+            is_few = len(found) <= FEW
+            if not is_few:
+                parts = stack.enter_context(contextlib.closing(_ahead(parts)))
         if is_few:
-            for batch in ready:
+            kept = 0
+            for part in parts:
                 with database.writing() as connection:
-                    kept += _write(connection, batch, inserting)
+                    kept += _write(connection, iter([part]), inserting)
             return kept
         connection = stack.enter_context(database.roomy())
-        for batch in ready:
-            time.sleep(pause)
-            started = time.perf_counter()
-            with connection.begin():
-                kept += _write(connection, batch, inserting)
-            pause = (time.perf_counter() - started) * BREATH
+        return _write_all(connection, parts, inserting)
+
+
+def _write_all(connection: sa.Connection, parts: Iterator[_Part], inserting: Inserting) -> int:
+    """Writes all of them in transactions that are never long; how many are new."""
+    kept = 0
+    for part in parts:
+        started = time.perf_counter()
+        with connection.begin():
+            kept += _write(connection, _batch(part, parts), inserting)
+        time.sleep((time.perf_counter() - started) * BREATH)
     return kept
 
 
-def _ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
-    """The same, each made by a second thread while the one before it is written."""
-    with hurry(), _uncollected(), ThreadPoolExecutor(1, "tokenstream-ready") as second:
-        coming = second.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = second.submit(next, batches, None)
-            yield batch
+def _batch(part: _Part, parts: Iterator[_Part]) -> Iterator[_Part]:
+    """What is written in the transaction that begins with this part."""
+    rows = len(part.ids)
+    yield part
+    while rows < BATCH and (more := next(parts, None)) is not None:
+        rows += len(more.ids)
+        yield more
+
+
+def _ahead(parts: Iterator[_Part]) -> Generator[_Part]:
+    """The same, made by a second thread while those before them are written."""
+    with hurry(), _uncollected():
+        second = ThreadPoolExecutor(1, "tokenstream-ready")
+        try:
+            coming = deque(second.submit(next, parts, None) for _ in range(_AHEAD))
+            while (part := coming.popleft().result()) is not None:
+                coming.append(second.submit(next, parts, None))
+                yield part
+        finally:
+            second.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -105,81 +126,71 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _next_batch(source: Iterator[Transcript], make: _Make, masks: Masks) -> _Batch | None:
+def _next_part(source: Iterator[Transcript], make: _Make) -> _Part | None:
     """The next of them, made ready; None at the end."""
-    parts: list[_Part] = []
-    wires: dict[str, bytes] = {}
-    ids: set[str] = set()
-    while part := list(islice(source, min(TOGETHER, BATCH - len(ids)))):  # few of them alive at once: Python looks through all
-        new: list[Transcript] = []
-        for transcript in part:
-            if transcript.id not in ids:
-                ids.add(transcript.id)
-                new.append(transcript)
-        if new:
-            parts.append(make(new, masks))
-            wires |= {transcript.id: transcript.kept_wire.pack() for transcript in new if transcript.kept_wire is not None}
-    return _Batch(parts, wires, len(ids)) if parts else None
+    part = list(islice(source, min(TOGETHER, BATCH)))
+    if not part:
+        return None
+    ids = tuple([transcript.id for transcript in part])
+    if len(set(ids)) < len(ids):
+        part = [transcript for n, transcript in enumerate(part) if transcript.id not in ids[:n]]
+        ids = tuple([transcript.id for transcript in part])
+    return _Part(ids, make(part), {t.id: t.kept_wire.pack() for t in part if t.kept_wire is not None})
 
 
-def _data(part: list[Transcript], masks: Masks) -> _Part:
+def _data(part: list[Transcript], masks: Masks) -> list[dict[str, Any]]:
     rows = [redacted(to_row(transcript), masks.redactor) for transcript in part]
     for row in rows:
         masks.seen += sum(len(value if isinstance(value, (str, bytes)) else str(value)) for value in row.values() if value)
     return rows
 
 
-def _write(connection: sa.Connection, batch: _Batch, inserting: Inserting) -> int:
+def _write(connection: sa.Connection, parts: Iterable[_Part], inserting: Inserting) -> int:
     """Writes those whose ids are not there yet, behind all others in the order of arrival; how many."""
-    parts = batch.parts
-    if connection.dialect.name == "sqlite":
-        known, written = _known(connection, list(chain.from_iterable(part[0] for part in parts))), 0
-        now, first = time.time(), next_place(connection)
-        driver: Any = connection.connection.driver_connection
-        with in_its_words():
-            for part in parts:
-                written += inserting.insert(driver, part, known, now, first + written)
-        if written:
-            (postpone if written > FEW else enter)(connection, first, first + written - 1)
-    else:
-        rows = list(chain.from_iterable(parts))
-        known = _known(connection, [row["id"] for row in rows])
-        rows = [row for row in rows if row["id"] not in known]
-        written = len(rows)
-        if rows:
-            put_many(connection, rows, time.time())
-    for id, packed in batch.wires.items():
-        if id not in known:
-            put_wire(connection, id, packed)
+    is_sqlite, now = connection.dialect.name == "sqlite", time.time()
+    first = next_place(connection) if is_sqlite else 0
+    driver: Any = connection.connection.driver_connection
+    written = 0
+    for part in parts:
+        known = _known(connection, part.ids)
+        if is_sqlite:
+            with in_its_words():
+                written += inserting.insert(driver, part.rows, known, now, first + written)
+        else:
+            rows = [row for row in part.rows if row["id"] not in known]
+            written += len(rows)
+            if rows:
+                put_many(connection, rows, now)
+        for id, packed in part.wires.items():
+            if id not in known:
+                put_wire(connection, id, packed)
+    if written and is_sqlite:
+        (postpone if written > FEW else enter)(connection, first, first + written - 1)
     return written
 
 
-def _known(connection: sa.Connection, ids: list[str]) -> set[str]:
+def _known(connection: sa.Connection, ids: tuple[str, ...]) -> set[str]:
     between = sa.select(transcripts.c.id).where(transcripts.c.id.between(min(ids), max(ids))).limit(1)
     if connection.execute(between).first() is None:
         return set()
-    found: set[str] = set()
-    for start in range(0, len(ids), _ASKED):
-        part = ids[start : start + _ASKED]
-        found.update(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(part))).scalars())
-    return found
+    return set(connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id.in_(ids))).scalars())
 
 
-class _Ready:
-    """Rows that can be written, in batches: the only one in memory, several in a file without a name, beside the database."""
+class _Waiting:
+    """Rows that can be written: in memory, or when they are much in a file without a name, beside the database."""
 
-    def __init__(self, database: Path | None) -> None:
+    def __init__(self, folder_of: Path | None) -> None:
         self.rows = 0
-        self._folder = database.parent if database is not None else None
-        self._held: list[_Batch] = []
+        self._folder = folder_of.parent if folder_of is not None else None
+        self._held: list[_Part] = []
         self._file: IO[bytes] | None = None
         self._packed = 0
 
-    def add(self, batch: _Batch, characters: int) -> None:
-        """One more batch; with it the texts of all are so long."""
-        self._held.append(batch)
-        self.rows += batch.rows
-        self._packed += sum(map(len, batch.wires.values()))
+    def add(self, part: _Part, characters: int) -> None:
+        """Some more; with them the texts of all are so long."""
+        self._held.append(part)
+        self.rows += len(part.ids)
+        self._packed += sum(map(len, part.wires.values()))
         if self.rows * _ROW + self._packed + characters > _HELD:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder, prefix=".ready-")  # noqa: SIM115 - closed by close
@@ -189,12 +200,12 @@ class _Ready:
                     self._file.write(len(made).to_bytes(8, "big") + made)
                     del self._held[0]
 
-    def __iter__(self) -> Iterator[_Batch]:
+    def __iter__(self) -> Iterator[_Part]:
         if self._file is not None:
             self._file.seek(0)
             while size := self._file.read(8):
                 made = self._file.read(int.from_bytes(size, "big"))
-                yield _Batch(*marshal.loads(made))  # noqa: S302 - written by nobody but us a moment ago
+                yield _Part(*marshal.loads(made))  # noqa: S302 - written by nobody but us a moment ago
         yield from self._held
 
     def close(self) -> None:

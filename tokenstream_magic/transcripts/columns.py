@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from datetime import timezone
 from functools import lru_cache
-from itertools import chain, compress, count, repeat
+from itertools import chain, count
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -27,6 +27,9 @@ from tokenstream_magic.transcripts.schema import TIMING, USAGE, to_json, transcr
 
 Column = Any
 """The values of some rows in a tuple, or the one value that all of them have."""
+
+Ready = tuple[int, tuple[str, ...], list[Any]]
+"""Rows that can be written: see :meth:`Inserting.ready`."""
 
 _JSON = [column.name for column in transcripts.c if isinstance(column.type, sa.JSON) and column.name in SAME]
 _FREE = ["id", "outcome", "execution_count", "clock_offset_ms"]  # nothing a key could be in
@@ -148,7 +151,7 @@ def _columns(part: list[Transcript]) -> tuple[list[Column], list[Column], list[C
         server,
         *(_folded(_bounded(column)) for column in counts),
         source,
-        tuple([timeline.encode() for timeline in timelines]),
+        tuple([bytearray(timeline.encode()) for timeline in timelines]),  # of bytes the driver asks first who could adapt them
         tuple([(at if at.tzinfo is timezone.utc else at.astimezone(timezone.utc)).isoformat(timespec="microseconds") for at in created]),
     ]
     texts = [*plain[_AFTER_NAMED:], *data, *said, server, source]
@@ -220,45 +223,62 @@ def _as_json(value: Any) -> str:
 
 
 class Inserting:
-    """Writes columns, many rows with each statement: what SQLite does then is in nobody's way, and it is asked the same again."""
+    """Makes columns ready for SQLite, many rows for a statement, and writes them; only the second wants a connection.
+
+    What SQLite does with so many rows is in nobody's way, and it is asked the same again and again.
+    """
 
     def __init__(self) -> None:
-        self._common: list[Any] = []  # the values that all rows so far have
+        self._kinds: list[tuple[Any, ...]] = []  # the values that all rows had until then, one longer than the next
 
-    def insert(self, connection: sqlite3.Connection, columns: list[Column], known: Collection[str], now: float, first: int) -> int:
-        """Writes those rows whose ids are not known, from this place on in the order of arrival; how many."""
-        rows = len(columns[0])
-        if not self._common:
-            self._common = [_VARIES if type(column) is tuple else column for column in columns]
-        else:
-            self._common = [before if _is_same(before, column) else _VARIES for before, column in zip(self._common, columns, strict=True)]
-        varying: list[Iterable[Any]] = [
+    def ready(self, columns: list[Column]) -> Ready:
+        """What is written of at least one row: its kind, the ids, and row by row what is no part of the statement."""
+        common = self._common([_VARIES if type(column) is tuple else column for column in columns])
+        rows, ids = len(columns[0]), columns[0]
+        varying = [
             column if type(column) is tuple else (column,) * rows
-            for common, column in zip(self._common, columns, strict=True)
-            if common is _VARIES
+            for shared, column in zip(common, columns, strict=True)
+            if shared is _VARIES
         ]
-        if known:
-            new = [id not in known for id in columns[0]]
-            varying, rows = [tuple(compress(column, new)) for column in varying], sum(new)
-        values = zip(*varying, repeat(now), range(first, first + rows))
-        if rows == TOGETHER and sqlite3.sqlite_version_info >= _MANY_VALUES:
-            connection.execute(_statement(tuple(self._common), rows), tuple(chain.from_iterable(values)))
-        elif rows:
-            connection.executemany(_statement(tuple(self._common), 1), values)
-        return rows
+        return len(self._kinds) - 1, ids, [None, None, *chain.from_iterable(zip(*varying, strict=True))]
+
+    def insert(self, connection: sqlite3.Connection, ready: Ready, known: Collection[str], now: float, first: int) -> int:
+        """Writes those rows whose ids are not known, from this place on in the order of arrival; how many."""
+        kind, ids, values = ready
+        common, rows = self._kinds[kind], len(ids)
+        if rows == TOGETHER and not known and sqlite3.sqlite_version_info >= _MANY_VALUES:
+            values[:2] = now, first
+            connection.execute(_statement(common, rows), values)
+            return rows
+        width, places = (len(values) - 2) // rows, count(first)
+        new = (values[start : start + width] for id, start in zip(ids, count(2, width)) if id not in known)  # noqa: B905 - endless
+        connection.executemany(_statement(common, 1), ([now, next(places), *row] for row in new))
+        return next(places) - first
+
+    def _common(self, values: list[Any]) -> tuple[Any, ...]:
+        """Those of these values that all rows had until now."""
+        before = self._kinds[-1] if self._kinds else tuple(values)
+        common = tuple(old if _is_same(old, value) else _VARIES for old, value in zip(before, values, strict=True))
+        if not self._kinds or common != before:
+            self._kinds.append(common)
+        return common
 
 
-def _is_same(common: Any, column: Column) -> bool:
-    return type(column) is not tuple and type(common) is type(column) and bool(common == column)
+def _is_same(old: Any, value: Any) -> bool:
+    return type(old) is type(value) and bool(old == value)
 
 
 @lru_cache(64)
 def _statement(common: tuple[Any, ...], rows: int) -> str:
+    """Its values are the time of writing, the first place in the order of arrival, and then row by row what varies."""
     place = count(1)
-    chosen = ", ".join(f"column{next(place)}" if value is _VARIES else _literal(value) for value in (*common, _VARIES, _VARIES))
-    row = "(" + ", ".join("?" * (next(place) - 1)) + ")"
-    values = ", ".join([row] * rows)
-    return f"INSERT INTO transcripts ({', '.join(_NAMES)}, updated_at, seq) SELECT {chosen} FROM (VALUES {values})"  # noqa: S608 - ours
+    chosen = ", ".join(f"column{next(place)}" if value is _VARIES else _literal(value) for value in common)
+    width = next(place) - 1
+    values = ", ".join(f"({'?, ' * width}{n})" for n in range(rows))
+    return (
+        f"INSERT INTO transcripts ({', '.join(_NAMES)}, updated_at, seq)"  # noqa: S608 - ours
+        f" SELECT {chosen}, ?, ? + column{width + 1} FROM (VALUES {values})"
+    )
 
 
 def _literal(value: str | float | None) -> str:
