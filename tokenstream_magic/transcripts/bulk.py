@@ -37,6 +37,7 @@ FEW = 100  # that are searched and counted at once
 _AHEAD = 8  # parts that wait for SQLite
 _HELD = 1 << 27  # bytes that wait in memory, about
 _ROW = 3000  # of them what a row takes beside its texts
+_ANOTHER = "UNIQUE constraint failed: transcripts.id"
 _PLAIN = 2  # the version of marshal that looks for no value twice
 
 _Make = Callable[[list[Transcript]], Any]
@@ -147,26 +148,40 @@ def _data(part: list[Transcript], masks: Masks) -> list[dict[str, Any]]:
 
 def _write(connection: sa.Connection, parts: Iterable[_Part], inserting: Inserting) -> int:
     """Writes those whose ids are not there yet, behind all others in the order of arrival; how many."""
-    is_sqlite, now = connection.dialect.name == "sqlite", time.time()
-    first = next_place(connection) if is_sqlite else 0
-    driver: Any = connection.connection.driver_connection
-    written = 0
-    for part in parts:
-        known = _known(connection, part.ids)
-        if is_sqlite:
-            with in_its_words():
-                written += inserting.insert(driver, part.rows, known, now, first + written)
-        else:
+    now, written = time.time(), 0
+    if connection.dialect.name != "sqlite":
+        for part in parts:
+            known = _known(connection, part.ids)
             rows = [row for row in part.rows if row["id"] not in known]
-            written += len(rows)
             if rows:
                 put_many(connection, rows, now)
-        for id, packed in part.wires.items():
-            if id not in known:
-                put_wire(connection, id, packed)
-    if written and is_sqlite:
+            written += len(rows)
+            _put_wires(connection, part, known)
+        return written
+    driver: Any = connection.connection.driver_connection
+    first, known = next_place(connection), set()
+    for part in parts:
+        is_tried = inserting.is_whole(part.rows) and not known  # what SQLite refuses is refused whole: most are all new
+        known = set() if is_tried else _known(connection, part.ids)
+        try:
+            with in_its_words():
+                written += inserting.insert(driver, part.rows, known, now, first + written)
+        except sa.exc.DatabaseError as error:
+            if not is_tried or _ANOTHER not in str(error.orig):
+                raise
+            known = _known(connection, part.ids)
+            with in_its_words():
+                written += inserting.insert(driver, part.rows, known, now, first + written)
+        _put_wires(connection, part, known)
+    if written:
         (postpone if written > FEW else enter)(connection, first, first + written - 1)
     return written
+
+
+def _put_wires(connection: sa.Connection, part: _Part, known: set[str]) -> None:
+    for id, packed in part.wires.items():
+        if id not in known:
+            put_wire(connection, id, packed)
 
 
 def _known(connection: sa.Connection, ids: tuple[str, ...]) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
-from datetime import timezone
+from datetime import datetime, timezone
 from functools import lru_cache
 from itertools import chain, count
 from operator import attrgetter, itemgetter
@@ -65,6 +65,7 @@ _EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | or
 _EMPTY: dict[type, str] = {type(None): "null", dict: "{}", list: "[]"}
 _NOTHING = ("", "", "", None)
 _ENDINGS = {str, type(None)}
+_DATE, _SECOND = len("2026-01-02T03:04:05.678901+00:00"), len("2026-01-02T03:04:05")
 _LARGEST = (1 << 63) - 1
 _MANY = 1000
 _WORTH = 8  # rows: for fewer no statement of their own is made
@@ -152,10 +153,18 @@ def _columns(part: list[Transcript]) -> tuple[list[Column], list[Column], list[C
         *(_folded(_bounded(column)) for column in counts),
         source,
         tuple([bytearray(timeline.encode()) for timeline in timelines]),  # of bytes the driver asks first who could adapt them
-        tuple([(at if at.tzinfo is timezone.utc else at.astimezone(timezone.utc)).isoformat(timespec="microseconds") for at in created]),
+        _dates(created),
     ]
     texts = [*plain[_AFTER_NAMED:], *data, *said, server, source]
     return made, plain[_AFTER_FREE:_AFTER_NAMED], [*texts, about] if is_text else texts
+
+
+def _dates(created: tuple[datetime, ...]) -> tuple[str, ...]:
+    """Moments in UTC as ISO 8601, to the microsecond."""
+    if {*map(type, created)} == {datetime} and {at.tzinfo for at in created} == {timezone.utc}:
+        texts = orjson.dumps(created).decode()[2:-2].split('","')
+        return tuple([text if len(text) == _DATE else f"{text[:_SECOND]}.000000+00:00" for text in texts])  # it leaves zeros out
+    return tuple([at.astimezone(timezone.utc).isoformat(timespec="microseconds") for at in created])
 
 
 def _answers(several: tuple[list[Choice], ...]) -> tuple[list[Column], Column, bool]:
@@ -242,15 +251,20 @@ class Inserting:
         ]
         return len(self._kinds) - 1, ids, [None, None, *chain.from_iterable(zip(*varying, strict=True))]
 
+    @staticmethod
+    def is_whole(ready: Ready) -> bool:
+        """Whether these are as many as one statement takes: all of them are written, or none is."""
+        return len(ready[1]) == TOGETHER and sqlite3.sqlite_version_info >= _MANY_VALUES
+
     def insert(self, connection: sqlite3.Connection, ready: Ready, known: Collection[str], now: float, first: int) -> int:
         """Writes those rows whose ids are not known, from this place on in the order of arrival; how many."""
         kind, ids, values = ready
-        common, rows = self._kinds[kind], len(ids)
-        if rows == TOGETHER and not known and sqlite3.sqlite_version_info >= _MANY_VALUES:
+        common = self._kinds[kind]
+        if not known and self.is_whole(ready):
             values[:2] = now, first
-            connection.execute(_statement(common, rows), values)
-            return rows
-        width, places = (len(values) - 2) // rows, count(first)
+            connection.execute(_statement(common, len(ids)), values)
+            return len(ids)
+        width, places = (len(values) - 2) // len(ids), count(first)
         new = (values[start : start + width] for id, start in zip(ids, count(2, width)) if id not in known)  # noqa: B905 - endless
         connection.executemany(_statement(common, 1), ([now, next(places), *row] for row in new))
         return next(places) - first
