@@ -107,7 +107,8 @@ class Alone:
         self.masks, self.inserting = columns.Masks(), columns.Inserting()
 
     def add(self, part: list[Transcript]) -> None:
-        ready = [columns.columns(part[n : n + columns.TOGETHER], self.masks) for n in range(0, len(part), columns.TOGETHER)]
+        blocks = (part[n : n + columns.TOGETHER] for n in range(0, len(part), columns.TOGETHER))
+        ready = [self.inserting.ready(columns.columns(block, self.masks)) for block in blocks]
         started, before = perf_counter(), time.thread_time()
         for n in range(0, len(ready), bulk.BATCH // columns.TOGETHER):
             self.database.execute("BEGIN IMMEDIATE")
