@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,4 +161,39 @@ def test_what_fails_while_the_next_is_made_ready_leaves_no_thread_and_can_be_rep
     assert store.count() == 100
     kept[120].created_at = SOME
     assert store.add_many(kept) == 200
+    store.close()
+
+
+def test_what_is_there_is_asked_only_after_sqlite_refused_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    known = bulk._known
+    monkeypatch.setattr(bulk, "_known", lambda connection, ids: asked.append(len(ids)) or known(connection, ids))
+    store = Store(f"sqlite:///{tmp_path / 'many.db'}")
+    kept = [Transcript(outcome="complete", model="m") for _ in range(4 * columns.TOGETHER)]
+    last = kept[-columns.TOGETHER :]
+    assert store.add_many(kept[: -columns.TOGETHER]) == 3 * columns.TOGETHER
+    assert asked == []
+    assert store.add_many([*kept, *last, last[0]]) == columns.TOGETHER
+    assert asked == [columns.TOGETHER] * 5 + [1]  # after a part with nothing known the next is tried again
+    assert [t.id for t in store.each()] == [t.id for t in kept]
+    store.close()
+
+
+@pytest.mark.parametrize(("longest", "transactions"), [(60, 2), (0, 6)])
+def test_a_transaction_of_large_rows_is_not_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: float, transactions: int
+) -> None:
+    begun = 0
+    write = bulk._write
+
+    def counted(*arguments: Any) -> int:
+        nonlocal begun
+        begun += 1
+        return write(*arguments)
+
+    for name, value in (("TOGETHER", 50), ("BATCH", 150), ("_LONGEST", longest), ("_write", counted)):
+        monkeypatch.setattr(bulk, name, value)
+    store = Store(f"sqlite:///{tmp_path / 'large.db'}")
+    assert store.add_many([Transcript(outcome="complete", model="m") for _ in range(300)]) == 300
+    assert (begun, store.count()) == (transactions, 300)
     store.close()

@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple
 import sqlalchemy as sa
 
 from tokenstream_magic.record import Transcript
-from tokenstream_magic.transcripts.behind import BREATH, enter, postpone
+from tokenstream_magic.transcripts.behind import enter, postpone
 from tokenstream_magic.transcripts.columns import TOGETHER, Inserting, Masks, columns
 from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.rows import next_place, put_many, put_wire, redacted, to_row
@@ -32,9 +32,11 @@ from tokenstream_magic.transcripts.schema import transcripts
 from tokenstream_magic.transcripts.trouble import in_its_words
 from tokenstream_magic.transport.loop import hurry
 
-BATCH = 2000
+BATCH = 4000
+BREATH = 1 / 32  # of the time a transaction took, beside what SQLite's own copying out of the log leaves to others who wait to write
 FEW = 100  # that are searched and counted at once
 _AHEAD = 8  # parts that wait for SQLite
+_LONGEST = 0.2  # seconds, about, in which nobody else can write
 _HELD = 1 << 27  # bytes that wait in memory, about
 _ROW = 3000  # of them what a row takes beside its texts
 _ANOTHER = "UNIQUE constraint failed: transcripts.id"
@@ -95,9 +97,9 @@ def _write_all(connection: sa.Connection, parts: Iterator[_Part], inserting: Ins
 
 def _batch(part: _Part, parts: Iterator[_Part]) -> Iterator[_Part]:
     """What is written in the transaction that begins with this part."""
-    rows = len(part.ids)
+    rows, started = len(part.ids), time.perf_counter()
     yield part
-    while rows < BATCH and (more := next(parts, None)) is not None:
+    while rows < BATCH and time.perf_counter() - started < _LONGEST and (more := next(parts, None)) is not None:
         rows += len(more.ids)
         yield more
 

@@ -265,7 +265,7 @@ class Inserting:
             connection.execute(_statement(common, len(ids)), values)
             return len(ids)
         width, places = (len(values) - 2) // len(ids), count(first)
-        new = (values[start : start + width] for id, start in zip(ids, count(2, width)) if id not in known)  # noqa: B905 - endless
+        new = (values[start : start + width] for id, start in zip(ids, count(2, width)) if id not in known)
         connection.executemany(_statement(common, 1), ([now, next(places), *row] for row in new))
         return next(places) - first
 
