@@ -64,8 +64,29 @@ def test_operators_and_wildcards_are_words(either: str) -> None:
         assert found(query=query) == expected, query
 
 
+def test_accents_are_neither_needed_nor_in_the_way(either: str) -> None:
+    texts = ["crème brûlée", "creme of the crop", "Ångström", "한국어 문장", "cre\u0300me decomposed"]
+    for text in texts:
+        keep(text)
+    for query in ("creme", "crème", "CRÈME"):
+        assert found(query=query) == [texts[4], texts[1], texts[0]], query
+    assert found(query="angstrom") == [texts[2]]
+    assert found(query="brulee creme") == [texts[0]]
+    assert found(query="한국") == [texts[3]]
+
+
+def test_words_far_behind_are_found_and_a_text_of_nothing_but_different_words_by_its_beginning(either: str) -> None:
+    keep("many words " * 50_000 + "needle", "question " * 20_000 + "haystack")
+    assert len(found(query="needle haystack")) == 1
+    endless = " ".join(f"{n:x}\u0958\U0001d15e" for n in range(200_000))  # which are more when they are taken apart
+    keep(f"early {endless}", endless)
+    assert len(found(query="early")) == 1
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=30))
+@example("\u08f00")  # a mark that is a letter to some
+@example("a\u00b7b\u2014c")
 @example("half a pair \ud800 and a NUL \0")
 def test_no_text_is_an_error_and_what_is_kept_is_found(either: str, text: str) -> None:
     made = keep(f"start {plain_text(text)} end")

@@ -8,6 +8,7 @@ in one transcript; text between double quotes is one word.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -23,6 +24,8 @@ from tokenstream_magic.transcripts.schema import SEARCHED, TIMING, USAGE, VECTOR
 HEAD = 200  # characters of a text that a list shows
 
 _WORD = re.compile(r'"([^"]+)"|(\S+)')
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_PUNCTUATION = re.compile(r"[\x00-/:-@\[-`{-\x7f]+")
 _AGO = re.compile(r"(\d{1,6})\s*(s|m|min|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONG_AGO = timedelta(days=36_500)
@@ -158,6 +161,11 @@ def _models(name: str) -> list[sa.ColumnElement[bool]]:
     return [exact] if "/" in name else [exact, (transcripts.c.endpoint == name) & (transcripts.c.model != name)]
 
 
+def _plain(word: str) -> str:
+    """Without accents, as the server's index has it."""
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", word)))
+
+
 def _with_words(query: sa.Select[Any], text: str, dialect: str) -> sa.Select[Any]:
     words = [quoted or word for quoted, word in _WORD.findall(text)]
     indexed = [word for word in words if any(map(str.isalnum, word)) and not _UNSPACED.search(word)]
@@ -172,7 +180,8 @@ def _with_words(query: sa.Select[Any], text: str, dialect: str) -> sa.Select[Any
         found = query.select_from(fts.join(transcripts, transcripts.c.seq == fts.c.rowid)).where(fts.c[WORDS].op("MATCH")(match))
         return found.order_by(None).order_by(fts.c.rowid.desc())  # the index walks backwards by itself
     if dialect == "postgresql":
-        parts = {word: [p for p in re.findall(r"[^\W_]+", word) if p.isascii() or p.isalpha()] for word in indexed}
+        # it does not agree with Python on every letter: what it may take for something else is only looked for literally
+        parts = {word: [p for p in _PUNCTUATION.split(_plain(word)) if p.isalpha() or (p and p.isascii())] for word in indexed}
         terms = " & ".join(f"{part}:*" for several in parts.values() for part in several)
         if terms:
             query = query.where(sa.text(f"{VECTOR} @@ to_tsquery('simple', :words)").bindparams(words=terms))

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from tokenstream_magic.record import Usage
 from tokenstream_magic.timing.metrics import Timing
 
-VERSION = 4
-REVISION = "0004"
+VERSION = 5
+REVISION = "0005"
 
 metadata = sa.MetaData()
 
@@ -103,10 +103,24 @@ wires = sa.Table(
 # beside the table: SQLite's FTS5, and an index of PostgreSQL's own
 WORDS = "transcripts_words"
 SEARCHED = ("prompt", "text", "reasoning")
-VECTOR_CHARACTERS = 60_000  # of each column: PostgreSQL refuses a vector of more than a megabyte
-_TEXT = " || ' ' || ".join(f"coalesce(substr({name}, 1, {VECTOR_CHARACTERS}), '')" for name in SEARCHED)
-# without punctuation: PostgreSQL's parser would take paths, addresses and numbers with a sign for words of their own
-VECTOR = f"to_tsvector('simple', regexp_replace({_TEXT}, '[^[:alnum:]]+', ' ', 'g'))"
+# PostgreSQL's words: without accents, as SQLite's; without punctuation, or its parser would take paths, addresses and numbers with
+# a sign for words of their own. Of a text with more words than a vector takes, a megabyte of them, and of one of many million
+# characters, those at the beginning are known.
+FUNCTION = "transcripts_vector"
+VECTOR = f"{FUNCTION}({', '.join(SEARCHED)})"
+_MOST, _FEWER = 4_000_000, 60_000  # characters of each column
+_CUT = ",\n        ".join(f"left({name}, least({_FEWER}, length({name}) / 2))" for name in ("asked", "said", "thought"))
+_CREATE_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION {FUNCTION}(asked text, said text, thought text) RETURNS tsvector LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN to_tsvector('simple', regexp_replace(normalize(regexp_replace(normalize(
+        concat_ws(' ', left(asked, {_MOST}), left(said, {_MOST}), left(thought, {_MOST})),
+        NFD), '[\\u0300-\\u036f]+', '', 'g'), NFC), '[^[:alnum:]]+', ' ', 'g'));
+EXCEPTION WHEN program_limit_exceeded THEN
+    RETURN {FUNCTION}(
+        {_CUT});
+END $$
+"""
 
 # What SQLite is told of a transcript once it is settled: its words, and for figures by model how often each outcome came
 # (``counted``), how many values are in each narrow range (``counted`` too), and the values in their order (``measured``).
@@ -126,6 +140,7 @@ CREATE_BESIDE = {
     ),
     "postgresql": (
         "CREATE SEQUENCE transcripts_seq",
+        _CREATE_FUNCTION,
         f"CREATE INDEX {WORDS} ON transcripts USING gin ({VECTOR})",
     ),
 }

@@ -1,7 +1,7 @@
 """From older versions of the database to the present one, with alembic. Imported only when there is something to do.
 
 All steps of one migration are one transaction, in SQLite as in PostgreSQL: a process killed at any statement leaves
-the database as it was. A SQLite file is copied before anything changes.
+the database as it was. A SQLite file is copied before anything but its number changes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tokenstream_magic.transcripts.schema import REVISION, VERSION, version_of
 if TYPE_CHECKING:
     from tokenstream_magic.transcripts.database import Database
 
+_LAST_OF_FILES = 4  # the last version that changed anything but its number in a file of SQLite: what is not changed is not copied
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +33,7 @@ def migrate(database: Database) -> None:
         version = version_of(connection)  # another process may have been faster
         if version is None or version >= VERSION:
             return
-        if database.file is not None:
+        if database.file is not None and version < _LAST_OF_FILES:
             copy = back_up(database.file, database.file.with_name(f"{database.file.name}.before-v{VERSION}"))
             log.info("transcripts are brought from version %s to %d; the database as it was is %s", version, VERSION, copy)
         _upgrade(connection, version)
