@@ -36,7 +36,7 @@ _USUAL_KIB = 2000
 LOG_PAGES = 250  # of the write-ahead log while something streams: then it begins anew
 _LOG_BYTES = LOG_PAGES * (4096 + 24)
 _TABLES = {"transcripts", "batches", "wires", WORDS, "behind", "counted", "measured"}
-_Rows = TypeVar("_Rows")
+_Result = TypeVar("_Result")
 
 
 class Database:
@@ -46,6 +46,7 @@ class Database:
         self.url = url
         self.ours = ours  # at the place we chose ourselves: a file there that is no database may be moved
         self.generation = 0
+        self.aside: Path | None = None  # where the file was moved when it was damaged
         self.read_only: str | None = None
         self._place: tuple[int, int] | None = None
         self._log: tuple[int, int] | None = None  # the place of its write-ahead log
@@ -177,7 +178,7 @@ class Database:
             with self.reading() as connection:
                 return connection.execute(query).mappings().all()
 
-        return self._asked(read)
+        return self.asked(read)
 
     def fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """The rows of one statement exactly as SQLite gives them, with nothing between. Raises StoreError."""
@@ -191,37 +192,44 @@ class Database:
             finally:
                 pooled.close()
 
-        return self._asked(read)
+        return self.asked(read)
 
-    def _asked(self, read: Callable[[], _Rows]) -> _Rows:
-        """What is read; once more where a text is damaged, which is then read as far as it goes, and where the file is. Raises StoreError."""
+    def asked(self, work: Callable[[], _Result], *, writing: bool = False) -> _Result:
+        """What is read or written; once more where a text is damaged, which is then read as far as it goes, and where the file is.
+
+        A damaged file is set aside first. Raises StoreError.
+        """
+
+        def once() -> _Result:
+            with in_its_words():
+                return work() if writing else self._read_leniently(work)
+
         try:
             with self._lock:  # not between a file that is set aside and the tables of the next
                 self.prepare()
                 generation = self.generation
             try:
-                return self._read_leniently(read)
+                return once()
             except sa.exc.DatabaseError as error:
-                if self.read_only is None and is_damaged(error, self, reading=True):
+                if self.read_only is None and is_damaged(error, self, reading=not writing):
                     self.mend(error, generation)
                 with self._lock:
                     is_another = self.generation != generation
                 if not is_another:
                     raise
-                return self._read_leniently(read)
+                return once()
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.error(error) from None
+            raise self.error(error, writing=writing) from None
 
-    def _read_leniently(self, read: Callable[[], _Rows]) -> _Rows:
-        with in_its_words():
-            try:
-                return read()
-            except Exception as error:
-                if UNREADABLE not in str(error):
-                    raise
-                sa.event.listen(self.engine, "connect", lambda connection, _: setattr(connection, "text_factory", lenient))
-                self.engine.dispose()
-                return read()
+    def _read_leniently(self, read: Callable[[], _Result]) -> _Result:
+        try:
+            return read()
+        except Exception as error:
+            if UNREADABLE not in str(error):
+                raise
+            sa.event.listen(self.engine, "connect", lambda connection, _: setattr(connection, "text_factory", lenient))
+            self.engine.dispose()
+            return read()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -267,6 +275,7 @@ class Database:
             for ending in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self.file}{ending}").rename(f"{aside}{ending}")
+            self.aside = aside
             make_private(self.file, self.ours)
             self._place = identity(self.file)
             self.generation += 1

@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -37,7 +37,7 @@ from tokenstream_magic.transcripts.readable import readable
 from tokenstream_magic.transcripts.rows import TEXTS, put_many, put_wire, recovered, remove, to_row
 from tokenstream_magic.transcripts.schema import VERSION, WORDS, batches, transcripts, version_of, wires
 from tokenstream_magic.transcripts.spool import Spool
-from tokenstream_magic.transcripts.trouble import reason
+from tokenstream_magic.transcripts.trouble import is_damaged, reason
 from tokenstream_magic.transcripts.writer import Writer
 from tokenstream_magic.wire.kept import Wire, unpack
 
@@ -190,11 +190,21 @@ class Store:
         Nothing is written before all of them were seen. Very many are written in several transactions: one that is interrupted
         can be repeated, each id is kept once.
         """
+        if isinstance(found, Sequence):  # which can be asked for again
+            with self._writer.others_wait():
+                return self.database.asked(lambda: bulk.add(self.database, found), writing=True)
+        generation = self.database.generation
         try:
             with self._writer.others_wait():
                 return bulk.add(self.database, found)
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.database.error(error, writing=True) from None
+            if self.database.read_only is not None or not is_damaged(error, self.database):
+                raise self.database.error(error, writing=True) from None
+            self.database.mend(error, generation)
+            raise StoreError(
+                f"Transcripts in {self.database.name} were damaged and are in {self.database.aside} now; not all were brought in.",
+                "Bring them in once more: each is kept once.",
+            ) from None
 
     def catch_up(self) -> Sequence[tuple[int, int]]:
         """Makes all that is kept searched and counted. The places where that cannot be done: in a database that is only read, say."""
@@ -205,12 +215,13 @@ class Store:
         """Gives transcripts that have ended other tags, by their ids, in one transaction. Raises StoreError."""
         self._writer.flush()
         redactor = catalog.redactor()
-        try:
+
+        def write() -> None:
             with self.database.writing() as connection:
                 for id, new in tags.items():
                     connection.execute(transcripts.update().where(transcripts.c.id == id).values(tags=redactor.data(list(new))))
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.database.error(error, writing=True) from None
+
+        self.database.asked(write, writing=True)
 
     def wire(self, id: str) -> Wire | None:
         """The wire of a transcript, which nothing else loads; None when it was not kept. Raises StoreError when it is damaged."""
@@ -251,16 +262,15 @@ class Store:
             if owners.is_alive(row["owner"], row["updated_at"]):
                 raise BadRequest(f"{gone.id} is still streaming.", f"Stop it first: %stream stop {gone.id}.")
         left: list[str] = []
-        try:
-            for database in filter(None, (self.database, self.spool.database if self.spool and self.spool.has_any else None)):
-                with database.writing() as connection:
-                    remove(connection, gone.id)
-                    if database.is_sqlite:  # deleted words stay in the index until its parts are merged
-                        connection.exec_driver_sql(f"INSERT INTO {WORDS} ({WORDS}) VALUES ('optimize')")  # noqa: S608 - our own name
-                if not _truncate(database):
-                    left.append(f"{database.name}-wal")
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self.database.error(error, writing=True) from None
+        for database in filter(None, (self.database, self.spool.database if self.spool and self.spool.has_any else None)):
+            generation = database.generation
+            if not database.asked(partial(_remove, database, gone.id), writing=True):
+                left.append(f"{database.name}-wal")
+            if database.generation != generation:
+                raise StoreError(
+                    f"{gone.id} is removed, but the database was damaged, and its words are still in {database.aside}.",
+                    "Delete that file yourself when you need nothing else from it.",
+                )
         if left:
             raise StoreError(
                 f"{gone.id} is removed, but another program is reading the database, and its words are still in {' and '.join(left)}.",
@@ -459,11 +469,21 @@ def _size(database: Database) -> int | None:
 
 def _version(database: Database) -> int:
     """Of the tables, as they are. Raises StoreError."""
-    try:
+
+    def read() -> int:
         with database.reading() as connection:
             return version_of(connection) or VERSION
-    except (sa.exc.SQLAlchemyError, OSError) as error:
-        raise database.error(error) from None
+
+    return database.asked(read)
+
+
+def _remove(database: Database, id: str) -> bool:
+    """Removes a transcript; whether nothing of it is left in the write-ahead log either."""
+    with database.writing() as connection:
+        remove(connection, id)
+        if database.is_sqlite:  # deleted words stay in the index until its parts are merged
+            connection.exec_driver_sql(f"INSERT INTO {WORDS} ({WORDS}) VALUES ('optimize')")  # noqa: S608 - our own name
+    return _truncate(database)
 
 
 def _truncate(database: Database) -> bool:
