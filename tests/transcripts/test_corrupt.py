@@ -198,3 +198,15 @@ def test_what_is_beside_the_file_may_be_wrong(
     if how == "index stale":
         monkeypatch.setenv("TOKENSTREAM_DATABASE", str(file))
         assert "in the log" in {t.note for t in ts.transcripts.recent(100)}
+
+
+def test_a_row_that_lost_its_place_is_listed_last(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "transcripts.db"
+    shutil.copy(sound, file)
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE transcripts SET seq = NULL WHERE seq = 20")
+    store = Store(f"sqlite:///{file}")
+    found = store.recent(50)
+    assert len(found) == len(list(store.each())) == 30
+    assert found[-1].prompt == "question 19"
+    store.close()

@@ -445,7 +445,12 @@ def _newest(database: Database, limit: int, filters: Filters, *, brief: bool) ->
     found: dict[int, Mapping[str, Any]] = {}
     for query in asked_for:
         found.update((row["seq"], row) for row in database.read(query))
-    return [found[seq] for seq in sorted(found, reverse=True)[: max(0, limit)]]
+    return sorted(found.values(), key=_place, reverse=True)[: max(0, limit)]
+
+
+def _place(row: Mapping[str, Any]) -> int:
+    """In the order of arrival; a damaged row may have none."""
+    return row["seq"] if isinstance(row["seq"], int) else 0
 
 
 def _as_kept(model: str) -> str:
