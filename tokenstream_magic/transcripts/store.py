@@ -179,10 +179,11 @@ class Store:
     def each(self) -> Iterator[Transcript]:
         """Every transcript, oldest first, a few in memory at a time. Raises StoreError, also while a server is away: a spool has not all."""
         self._writer.flush()
-        after, some = -1, sa.select(transcripts).order_by(transcripts.c.seq).limit(AT_ONCE)
-        while rows := self.database.read(some.where(transcripts.c.seq > after)):
-            after = rows[-1]["seq"]
+        some = sa.select(transcripts).order_by(transcripts.c.seq).limit(AT_ONCE)
+        rows = self.database.read(some)  # from a damaged row on that has no place
+        while rows:
             yield from map(self._from_row, rows)
+            rows = self.database.read(some.where(transcripts.c.seq > rows[-1]["seq"]))
 
     def add_many(self, found: Iterable[Transcript]) -> int:
         """Keeps transcripts that have ended; those whose ids are there already are left out. How many were new.
