@@ -305,6 +305,19 @@ def test_what_only_behaves_like_text_is_kept_too(either: str) -> None:
     assert {t.note for t in store.each()} == {"n"}
 
 
+def test_what_no_database_takes_is_no_error_in_the_middle(either: str) -> None:
+    half = "half \ud800 of a pair"
+    store, kept = ts.transcripts.open_store(), [made(n) for n in range(12)]
+    kept[5].note, kept[6].tags, kept[7].options, kept[8].execution_count = half, [half], {half: [half]}, 1 << 70
+    kept[9].choices, kept[10].model = [Choice(0, half, finish_reason="stop"), Choice(1, half)], half
+    assert store.add_many(kept) == 12
+    found = list(store.each())
+    whole = half.replace("\ud800", "\ufffd")
+    assert (found[5].note, found[6].tags, found[7].options, found[8].execution_count) == (whole, [whole], {whole: [whole]}, None)
+    assert [choice.text for choice in found[9].choices] == [whole, whole]
+    assert [t.prompt for t in found] == [f"question{n}" for n in range(12)]
+
+
 def test_the_ranges_of_values_are_in_order_and_exact() -> None:
     chance = random.Random(3)
     some = [chance.choice((1, -1)) * 10 ** chance.uniform(-9, 12) for _ in range(3000)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tokenstream_magic.errors import StoreError
 from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.redaction import Redactor
 from tokenstream_magic.timing.metrics import Timing
@@ -174,14 +176,14 @@ def test_what_is_there_is_asked_only_after_sqlite_refused_something(tmp_path: Pa
     assert store.add_many(kept[: -columns.TOGETHER]) == 3 * columns.TOGETHER
     assert asked == []
     assert store.add_many([*kept, *last, last[0]]) == columns.TOGETHER
-    assert asked == [columns.TOGETHER] * 5 + [1]  # after a part with nothing known the next is tried again
+    assert asked == [columns.TOGETHER] * 4 + [1]  # in each of three transactions, after a part with nothing known
     assert [t.id for t in store.each()] == [t.id for t in kept]
     store.close()
 
 
-@pytest.mark.parametrize(("longest", "transactions"), [(60, 2), (0, 6)])
+@pytest.mark.parametrize(("longest", "largest", "transactions"), [(60, 1 << 20, 3), (0, 1 << 20, 6), (60, 1, 6)])
 def test_a_transaction_of_large_rows_is_not_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: float, transactions: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: float, largest: int, transactions: int
 ) -> None:
     begun = 0
     write = bulk._write
@@ -191,9 +193,56 @@ def test_a_transaction_of_large_rows_is_not_long(
         begun += 1
         return write(*arguments)
 
-    for name, value in (("TOGETHER", 50), ("BATCH", 150), ("_LONGEST", longest), ("_write", counted)):
+    for name, value in (("TOGETHER", 50), ("BATCH", 150), ("_LONGEST", longest), ("_LARGEST", largest), ("_write", counted)):
         monkeypatch.setattr(bulk, name, value)
     store = Store(f"sqlite:///{tmp_path / 'large.db'}")
     assert store.add_many([Transcript(outcome="complete", model="m") for _ in range(300)]) == 300
     assert (begun, store.count()) == (transactions, 300)
+    store.close()
+
+
+def test_nobody_waits_for_rows_that_are_not_ready_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, made, made_ready = tmp_path / "many.db", 0, bulk.columns
+
+    def ready_once_another_has_written(part: list[Transcript], masks: columns.Masks) -> list[columns.Column]:
+        nonlocal made
+        made += 1
+        if made in (3, 5):  # the second of a transaction
+            with sqlite3.connect(file, timeout=3, isolation_level=None) as another:
+                another.execute("BEGIN IMMEDIATE")
+                another.execute("COMMIT")
+            another.close()
+        return made_ready(part, masks)
+
+    for name, value in (("TOGETHER", 50), ("BATCH", 150), ("_LONGEST", 60), ("columns", ready_once_another_has_written)):
+        monkeypatch.setattr(bulk, name, value)
+    store = Store(f"sqlite:///{file}")
+    assert store.add_many([Transcript(outcome="complete", model="m") for _ in range(300)]) == 300
+    assert (made, store.count()) == (6, 300)
+    store.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be moved")
+@pytest.mark.parametrize("at", [1, 6])
+def test_rows_that_went_into_a_file_that_was_moved_are_not_said_to_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    file, written, put_wires = tmp_path / "many.db", 0, bulk._put_wires
+
+    def moved(*arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == at:
+            file.rename(tmp_path / "moved.db")
+        put_wires(*arguments)
+
+    for name, value in (("TOGETHER", 50), ("BATCH", 150), ("_put_wires", moved)):
+        monkeypatch.setattr(bulk, name, value)
+    store = Store(f"sqlite:///{file}")
+    kept = [Transcript(outcome="complete", model="m") for _ in range(300)]
+    with pytest.raises(StoreError, match=r"moved or replaced .* once more"):
+        store.add_many(iter(kept))
+    assert store.count() == 0
+    assert store.add_many(kept) == 300
+    assert [t.id for t in store.each()] == [t.id for t in kept]
     store.close()

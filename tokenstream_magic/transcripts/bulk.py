@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from tokenstream_magic.errors import StoreError
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts.behind import enter, postpone
 from tokenstream_magic.transcripts.columns import TOGETHER, Inserting, Masks, columns
@@ -37,6 +38,7 @@ BREATH = 1 / 32  # of the time a transaction took, beside what SQLite's own copy
 FEW = 100  # that are searched and counted at once
 _AHEAD = 8  # parts that wait for SQLite
 _LONGEST = 0.2  # seconds, about, in which nobody else can write
+_LARGEST = 1 << 25  # bytes of texts, about, that are waited for before they are written together
 _HELD = 1 << 27  # bytes that wait in memory, about
 _ROW = 3000  # of them what a row takes beside its texts
 _ANOTHER = "UNIQUE constraint failed: transcripts.id"
@@ -51,6 +53,7 @@ class _Part(NamedTuple):
     ids: tuple[str, ...]
     rows: Any
     wires: dict[str, bytes]
+    size: int  # of texts and wires, about
 
 
 def add(database: Database, found: Iterable[Transcript]) -> int:
@@ -63,12 +66,12 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
     def make(part: list[Transcript]) -> Any:
         return inserting.ready(columns(part, masks)) if database.is_sqlite else _data(part, masks)
 
-    parts = iter(lambda: _next_part(source, make), None)
+    parts = iter(lambda: _next_part(source, make, masks), None)
     with contextlib.ExitStack() as stack:
         if not isinstance(found, Sequence):
             waiting = stack.enter_context(contextlib.closing(_Waiting(database.file)))
             for part in parts:
-                waiting.add(part, masks.seen)
+                waiting.add(part)
             is_few, parts = waiting.rows <= FEW, iter(waiting)
         else:
             is_few = len(found) <= FEW
@@ -80,28 +83,44 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
                 with database.writing() as connection:
                     kept += _write(connection, iter([part]), inserting)
             return kept
-        connection = stack.enter_context(database.roomy())
-        return _write_all(connection, parts, inserting)
+        return _write_all(database, parts, inserting)
 
 
-def _write_all(connection: sa.Connection, parts: Iterator[_Part], inserting: Inserting) -> int:
-    """Writes all of them in transactions that are never long; how many are new."""
-    kept = 0
-    for part in parts:
-        started = time.perf_counter()
-        with connection.begin():
-            kept += _write(connection, _batch(part, parts), inserting)
-        time.sleep((time.perf_counter() - started) * BREATH)
-    return kept
+def _write_all(database: Database, parts: Iterator[_Part], inserting: Inserting) -> int:
+    """Writes all of them in transactions that are never long; how many are new. Raises StoreError when they go into a file without a name."""
+    kept, coming, most = 0, deque[_Part](), min(TOGETHER, BATCH)  # few in the first transactions: SQLite does not wait for many to be made
+    database.prepare()
+    generation = database.generation
+    with database.roomy() as connection:
+        while True:
+            while _is_room(coming, most) and (part := next(parts, None)) is not None:
+                coming.append(part)  # before others have to wait: it may not be ready yet
+            database.prepare()
+            if database.generation != generation:
+                raise StoreError(
+                    f"{database.name} was moved or replaced while transcripts were brought in; not all of them are in the new one.",
+                    "Bring them in once more: each is kept once.",
+                )
+            if not coming:
+                return kept
+            most = min(2 * most, BATCH)
+            started = time.perf_counter()
+            with connection.begin():
+                kept += _write(connection, _batch(coming), inserting)
+            time.sleep((time.perf_counter() - started) * BREATH)
 
 
-def _batch(part: _Part, parts: Iterator[_Part]) -> Iterator[_Part]:
-    """What is written in the transaction that begins with this part."""
-    rows, started = len(part.ids), time.perf_counter()
-    yield part
-    while rows < BATCH and time.perf_counter() - started < _LONGEST and (more := next(parts, None)) is not None:
-        rows += len(more.ids)
-        yield more
+def _is_room(coming: deque[_Part], most: int) -> bool:
+    """Whether more can be written in the same transaction, of at most so many rows, about."""
+    return sum(len(part.ids) for part in coming) < most and sum(part.size for part in coming) < _LARGEST
+
+
+def _batch(coming: deque[_Part]) -> Iterator[_Part]:
+    """What is written in the transaction that begins now: at least one."""
+    started = time.perf_counter()
+    yield coming.popleft()
+    while coming and time.perf_counter() - started < _LONGEST:
+        yield coming.popleft()
 
 
 def _ahead(parts: Iterator[_Part]) -> Generator[_Part]:
@@ -129,7 +148,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _next_part(source: Iterator[Transcript], make: _Make) -> _Part | None:
+def _next_part(source: Iterator[Transcript], make: _Make, masks: Masks) -> _Part | None:
     """The next of them, made ready; None at the end."""
     part = list(islice(source, min(TOGETHER, BATCH)))
     if not part:
@@ -138,7 +157,8 @@ def _next_part(source: Iterator[Transcript], make: _Make) -> _Part | None:
     if len(set(ids)) < len(ids):
         part = [transcript for n, transcript in enumerate(part) if transcript.id not in ids[:n]]
         ids = tuple([transcript.id for transcript in part])
-    return _Part(ids, make(part), {t.id: t.kept_wire.pack() for t in part if t.kept_wire is not None})
+    before, rows, wires = masks.seen, make(part), {t.id: t.kept_wire.pack() for t in part if t.kept_wire is not None}
+    return _Part(ids, rows, wires, masks.seen - before + sum(map(len, wires.values())))
 
 
 def _data(part: list[Transcript], masks: Masks) -> list[dict[str, Any]]:
@@ -201,14 +221,14 @@ class _Waiting:
         self._folder = folder_of.parent if folder_of is not None else None
         self._held: list[_Part] = []
         self._file: IO[bytes] | None = None
-        self._packed = 0
+        self._size = 0
 
-    def add(self, part: _Part, characters: int) -> None:
-        """Some more; with them the texts of all are so long."""
+    def add(self, part: _Part) -> None:
+        """Some more."""
         self._held.append(part)
         self.rows += len(part.ids)
-        self._packed += sum(map(len, part.wires.values()))
-        if self.rows * _ROW + self._packed + characters > _HELD:
+        self._size += part.size
+        if self.rows * _ROW + self._size > _HELD:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder, prefix=".ready-")  # noqa: SIM115 - closed by close
             with contextlib.suppress(ValueError):  # values that are like text and numbers, but are none: they stay in memory

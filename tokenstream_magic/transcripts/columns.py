@@ -57,6 +57,7 @@ _beside = attrgetter("index", *(f.name for f in fields(Choice) if f.name not in 
 _figures, _counts = attrgetter(*TIMING, "server"), attrgetter(*USAGE, "source")
 _in_order = itemgetter(*_NAMES)
 _STRUCTURED = {*_JSON, "choices", "server_timing"}
+_COUNT = _FREE.index("execution_count")
 _AFTER_FREE, _AFTER_NAMED = len(_FREE), len(_FREE) + len(_NAMED)
 _AFTER_TEXT = _AFTER_NAMED + len(_TEXT)
 _AFTER_JSON = _AFTER_TEXT + len(_JSON)
@@ -87,12 +88,16 @@ class Masks:
         self._clean: set[str | None] = set()
 
     def unneeded(self, named: Iterable[Column], texts: Iterable[Column]) -> bool:
-        """Whether there is no beginning of a key in all of these. Raises TypeError for what is no text."""
+        """Whether there is no beginning of a key in all of these. Raises TypeError for what is no text, UnicodeEncodeError for half of one."""
         joined = "\0".join(filter(None, _every(texts)))
         self.seen += len(joined)  # first: whatever comes of it, so much waits
+        if not joined.isascii():
+            joined.encode()
         new = {*_every(named)} - self._clean
         if new:
-            if self._look.may_find("\0".join(filter(None, new))):
+            of_new = "\0".join(filter(None, new))
+            of_new.encode()
+            if self._look.may_find(of_new):
                 return False
             if len(self._clean) < _MANY:
                 self._clean |= new
@@ -111,7 +116,7 @@ def columns(part: list[Transcript], masks: Masks) -> list[Column]:
         if all(transcript.growing is None for transcript in part) and masks.unneeded(named, texts):
             return made
         dirty = [not _is_clean(transcript, n, named, texts, masks) for n, transcript in enumerate(part)]
-    except TypeError:  # something that should be text is not
+    except (TypeError, UnicodeEncodeError):  # something that should be text is not
         dirty = [True] * len(part)
     if not any(dirty):
         return made
@@ -142,6 +147,7 @@ def _columns(part: list[Transcript]) -> tuple[list[Column], list[Column], list[C
     *figures, server = zip(*map(_figures, timing), strict=True)
     *counts, sources = zip(*map(_counts, usage), strict=True)
     server, source = _structured(server), _folded(sources)
+    cells[_COUNT] = _bounded(cells[_COUNT])
     plain = [_folded(column) for column in cells[:_AFTER_TEXT]]
     made = [
         *plain,

@@ -10,12 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tokenstream_magic.plain import plain, whole_text
 from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.redaction import Redactor
 from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.timeline import Timeline, decode
 from tokenstream_magic.transcripts.behind import enter, leave
-from tokenstream_magic.transcripts.schema import TIMING, USAGE, batches, transcripts, wires
+from tokenstream_magic.transcripts.schema import TIMING, USAGE, batches, to_json, transcripts, wires
 
 SAME = (
     "id model resolved_model endpoint protocol prompt system messages options template variables outcome stop_cause error"
@@ -51,6 +52,7 @@ def to_row(transcript: Transcript, events: int | None = None) -> dict[str, Any]:
         "choices": choices_of(transcript.choices),
         "usage_source": usage.source,
         "server_timing": timing.server,
+        "execution_count": _bounded(transcript.execution_count),
         "timeline": transcript.timeline.encode(events),
         "moments": None,
     }
@@ -58,8 +60,19 @@ def to_row(transcript: Transcript, events: int | None = None) -> dict[str, Any]:
 
 
 def redacted(row: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
-    """The row with every key in it masked."""
-    return {name: redactor.data(value) if value and name not in _OPEN else value for name, value in row.items()}
+    """The row with every key in it masked, and with no half of a surrogate pair, which no database takes."""
+    return {name: _whole(redactor.data(value)) if value and name not in _OPEN else value for name, value in row.items()}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, (dict, list)):
+        try:
+            to_json(value).encode()
+        except UnicodeEncodeError:
+            return plain(value)
+    return value
 
 
 def from_row(row: Mapping[str, Any]) -> Transcript:
