@@ -63,3 +63,43 @@ def test_the_command_line_streams_and_its_exit_code_is_the_outcome(mock: MockSer
     assert wrong.stderr.count("\n") == 1
     listed = subprocess.run([sys.executable, "-m", "tokenstream_magic.cli", "transcripts"], capture_output=True, text=True)
     assert listed.stdout.count("\n") == 4
+
+
+def test_what_a_notebook_notes_under_an_answer_a_terminal_says_on_standard_error(mock: MockServer) -> None:
+    said = {
+        "gzip": "Noted: the server compressed the stream (gzip) although asked not to: compression may hold text back",
+        "buffered": "Noted: 100% of the text came at once",  # a notebook draws this as a timeline
+        "hello": "",
+        "no-finish": "",  # the line before it says that it is truncated, and why
+    }
+    for script, note in said.items():
+        command = [sys.executable, "-m", "tokenstream_magic.cli", "stream", script, "--base-url", mock.base_url]
+        ran = subprocess.run(command, input="Hi", capture_output=True, text=True, timeout=30)
+        summary, *notes = ran.stderr.splitlines()
+        assert script in summary
+        assert len(notes) == bool(note) and "".join(notes).startswith(note), ran.stderr
+        assert "Noted" not in ran.stdout
+    process = start(SHELL + f'\n    shell.run_cell("%%stream gzip --base-url {mock.base_url}\\nGo on.")')
+    out, err = process.communicate(timeout=20)
+    assert err.splitlines()[-1] == said["gzip"]
+    assert "Noted" not in out
+    shown = subprocess.run([sys.executable, "-m", "tokenstream_magic.cli", "transcripts", "show"], capture_output=True, text=True)
+    assert said["gzip"] in shown.stderr.splitlines()
+
+
+def test_a_replay_as_the_last_line_of_a_cell_is_shown_once(mock: MockServer) -> None:
+    process = start(
+        SHELL
+        + f"""
+    shell.run_cell("%%stream hello --base-url {mock.base_url}\\nGo on.")
+    shell.run_cell("_stream.replay()", store_history=True)
+    shell.run_cell("t = _stream.replay()", store_history=True)
+    shell.run_cell("t", store_history=True)
+    """
+    )
+    out, err = process.communicate(timeout=20)
+    lines = [line for line in out.splitlines() if line]
+    assert lines[:2] == ["Hello there.", "Hello there."]
+    assert lines[2].startswith("Out[1]: <Transcript ") and lines[2].endswith("/hello complete>")
+    assert lines[3:] == ["Hello there.", "Out[3]: Hello there."]  # in another cell it is drawn as ever
+    assert "Traceback" not in out + err

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokenstream_magic import asking, attachments, conversations, interrupts, rounds, telemetry
-from tokenstream_magic.display import views
+from tokenstream_magic.display import once, views
 from tokenstream_magic.errors import StoreError
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.rounds import Prepared
@@ -58,6 +58,7 @@ def answer(prepared: Prepared, started: Callable[[Run], None] = lambda _: None) 
             started(run)
             blocked(run, view)
         more = rounds.following(prepared, run.transcript)
+    once.shown(run.transcript)
     return run.transcript
 
 
@@ -72,6 +73,7 @@ async def aanswer(prepared: Prepared, started: Callable[[Run], None] = lambda _:
         await finished(run, view)
         view.settle(run)
         more = await rounds.afollowing(prepared, run.transcript)
+    once.shown(run.transcript)
     return run.transcript
 
 

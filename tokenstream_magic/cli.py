@@ -290,6 +290,7 @@ def _mock(parsed: argparse.Namespace) -> int:
 def _decode(parsed: argparse.Namespace) -> int:
     from tokenstream_magic.capture import decode
     from tokenstream_magic.display.inert import for_terminal
+    from tokenstream_magic.display.notes import notes
     from tokenstream_magic.display.views import summary
 
     try:
@@ -303,7 +304,7 @@ def _decode(parsed: argparse.Namespace) -> int:
         print(json.dumps(plain, ensure_ascii=False, indent=2))
     else:
         print(for_terminal(transcript.text))
-        print(summary(transcript), file=sys.stderr)
+        print("\n".join([summary(transcript), *notes(transcript)]), file=sys.stderr)
     return {"complete": OK, "truncated": TRUNCATED}.get(transcript.outcome, FAILED)
 
 

@@ -124,6 +124,9 @@ class Transcript:
     presenter: ClassVar[Callable[[Transcript], tuple[dict[str, Any], dict[str, Any]]] | None] = None
     """Draws a transcript for a notebook; the display room sets it, so that a record needs to know no display."""
 
+    is_drawn: ClassVar[Callable[[Transcript], bool] | None] = None
+    """Whether the cell that asks for it as its value has it on show already; the display room sets it too."""
+
     def _of_first_choice(self, name: str, empty: Any) -> Any:
         if self.growing is not None and isinstance(empty, str):
             return self.growing(name)
@@ -206,6 +209,11 @@ class Transcript:
     def __repr__(self) -> str:
         shown = self.text if len(self.text) <= 60 else self.text[:57] + "..."
         return f"<Transcript {self.id} {self.model} {self.outcome}: {shown!r}>"
+
+    def _ipython_display_(self) -> None:
+        """Nothing, where the answer has just shown itself. IPython takes the error for: as ever, by ``_repr_mimebundle_``."""
+        if Transcript.is_drawn is None or not Transcript.is_drawn(self):
+            raise NotImplementedError
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         if Transcript.presenter is None:

@@ -125,7 +125,9 @@ def _show(words: Sequence[str], prog: str) -> None:
     if views.front_end() == "none":
         import sys
 
-        print(views.summary(found), file=sys.stderr)
+        from tokenstream_magic.display.notes import notes
+
+        print("\n".join([views.summary(found), *notes(found)]), file=sys.stderr)
 
 
 def _diagnose(words: Sequence[str], prog: str) -> Any:

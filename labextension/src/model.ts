@@ -7,6 +7,7 @@ import { WidgetModel } from '@jupyter-widgets/base';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import { Signal } from '@lumino/signaling';
 
+import { IDisplayed, displayedOf, isSame, putDisplayed } from './displayed';
 import { Drawn, IDrawn } from './drawn';
 import { holdLine } from './line';
 import { IStream, added, streams } from './registry';
@@ -62,6 +63,10 @@ export class StreamModel extends WidgetModel implements IStream {
   private home!: ICell | null;
   /** Whether the file holds, or is about to hold, the settled output. */
   private saved!: boolean;
+  private isSaving!: boolean;
+  /** How far behind the network this page was, and the same once the settled output says it. */
+  private displayed!: IDisplayed | null;
+  private put!: IDisplayed | null;
 
   defaults(): Record<string, unknown> {
     return {
@@ -89,9 +94,11 @@ export class StreamModel extends WidgetModel implements IStream {
     this.state = initial();
     this.askedAt = null;
     this.settling = this.unseen = this.home = null;
-    this.saved = false;
+    this.saved = this.isSaving = false;
+    this.displayed = this.put = null;
     models.add(this);
     restore(this.state, attributes, performance.now());
+    this.hear(attributes.meta);
     this.drawing = new Drawn(report => this.tell(report), this.state.seq);
     this.roads = new StopRoads(
       content => this.tell(content),
@@ -139,6 +146,7 @@ export class StreamModel extends WidgetModel implements IStream {
 
   drew(seq: number, work: number): void {
     this.drawing.drew(seq, work, isOver(this.state));
+    this.amend(); // the settled output may have come after its figures
   }
 
   shown(): void {
@@ -237,6 +245,11 @@ export class StreamModel extends WidgetModel implements IStream {
 
   private receive(message: Message): void {
     const need = take(this.state, message, performance.now());
+    if (message.op === 'displayed') {
+      this.hear(message);
+    } else if (message.op === 'snapshot') {
+      this.hear(message.meta);
+    }
     this.drawing.received(this.state.seq, performance.now());
     if (message.op === 'place') {
       this.putInPlace(message);
@@ -252,7 +265,40 @@ export class StreamModel extends WidgetModel implements IStream {
     if (message.op === 'stopping') {
       this.roads.acknowledged();
     }
+    this.amend();
     this.updated.emit();
+  }
+
+  private hear(said: unknown): void {
+    const displayed = displayedOf((said as Message | null)?.displayed);
+    if (displayed && !isSame(displayed, this.displayed)) {
+      this.displayed = displayed;
+    }
+  }
+
+  /**
+   * Puts the figures that came after the settled output into it, once: what a reader makes of them then stays. Not while
+   * the file is written, because what changes meanwhile counts as saved and is not; a notebook that was saved before has
+   * something to be saved again, as with everything that comes from the kernel. Not in a notebook that several people
+   * have open: to change an output there is to send all of it to all of them, and to bring it back where one just cleared it.
+   */
+  private amend(): void {
+    const { displayed } = this;
+    const { streamId } = this.state;
+    const model = this.context?.model;
+    if (
+      displayed &&
+      displayed !== this.put &&
+      streamId &&
+      isOver(this.state) &&
+      !this.isSaving &&
+      model &&
+      !model.readOnly &&
+      !model.collaborative &&
+      putDisplayed(model.cells as Iterable<ICell>, streamId, displayed)
+    ) {
+      this.put = displayed;
+    }
   }
 
   /**
@@ -327,10 +373,18 @@ export class StreamModel extends WidgetModel implements IStream {
         outputs.set(index, { output_type: 'display_data', ...bundle });
       }
     });
+    this.amend();
+  }
+
+  private saving(_: unknown, state: string): void {
+    this.isSaving = false;
+    this.amend();
+    this.keep(state);
+    this.isSaving = state === 'started';
   }
 
   /** A notebook saved in the middle of a stream holds what had arrived. */
-  private saving(_: unknown, state: string): void {
+  private keep(state: string): void {
     if (state.startsWith('completed') && this.saved) {
       this.tell({ op: 'settled' });
     }

@@ -378,6 +378,23 @@ describe('the status', () => {
   });
 });
 
+describe('what a run bears and what went wrong with it', () => {
+  it('is told with a state, or in a snapshot, and stays', () => {
+    const { state } = after(
+      { op: 'state', state: 'starting', idle: 60 },
+      { op: 'state', state: 'failed', problem: 'no key' },
+      { op: 'snapshot', seq: 0, status: 'failed', meta: {} }
+    );
+    expect([state.idle, state.problem]).toEqual([60_000, 'no key']);
+    const meta = { idle: 0.3, problem: 'no key' };
+    const restored = after({ op: 'snapshot', seq: 0, status: 'failed', meta });
+    expect([restored.state.idle, restored.state.problem]).toEqual([
+      300,
+      'no key'
+    ]);
+  });
+});
+
 describe('settled', () => {
   it('tells the outcome and asks to settle', () => {
     const { state, needs } = after(append(1, 'a'), {

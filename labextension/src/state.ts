@@ -87,6 +87,10 @@ export interface StreamState {
   since: number | null;
   /** tqdm's words while the model is fetched, and how far it is. */
   progress: { text: string; done: number; total: number } | null;
+  /** How many ms without progress the run bears. */
+  idle: number | null;
+  /** What went wrong with one that is over, for a reader; empty when nothing did, or when its transcript will say it. */
+  problem: string;
   /** When the next attempt comes, on this page's clock. */
   retryAt: number | null;
   bundle: IBundle | null;
@@ -131,6 +135,8 @@ export function initial(): StreamState {
     chunks: 0,
     since: null,
     progress: null,
+    idle: null,
+    problem: '',
     retryAt: null,
     bundle: null
   };
@@ -187,6 +193,7 @@ export function take(state: StreamState, message: Message, now: number): Need {
         if (message.state === 'waiting') {
           state.since = now;
         }
+        limits(state, message);
         state.retryAt =
           message.state === 'retrying'
             ? now + 1000 * (numberOf(message.seconds) ?? 0)
@@ -237,6 +244,7 @@ export function restore(state: StreamState, from: Message, now: number): void {
   state.format = textOf(meta.format) || state.format;
   state.streamId = textOf(meta.stream_id) || state.streamId;
   state.replayed = meta.replayed ?? state.replayed;
+  limits(state, meta);
   const waited = numberOf(meta.waited);
   if (waited !== null && state.since === null) {
     state.since = now - waited;
@@ -247,6 +255,13 @@ export function restore(state: StreamState, from: Message, now: number): void {
     state.thought = [began, ended];
   }
   figures(state, meta, now);
+}
+
+/** How long a run bears silence, and what went wrong with it. */
+function limits(state: StreamState, from: Message): void {
+  const idle = numberOf(from.idle);
+  state.idle = idle === null ? state.idle : 1000 * idle;
+  state.problem = textOf(from.problem) || state.problem;
 }
 
 /** The answer with this index, which may be new; null when there are too many. */

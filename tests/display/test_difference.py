@@ -30,6 +30,16 @@ def test_words_that_differ_are_marked_and_the_rest_is_not() -> None:
     assert "The answers are the same." in str(pair("same", "same"))
 
 
+def test_it_says_which_side_is_struck_and_which_is_added() -> None:
+    made = pair("old words", "new words")
+    a, b = made.first.id, made.second.id
+    bundle = made._repr_mimebundle_()
+    assert f"[-…-] is only in A ({a}) · {{+…+}} is only in B ({b})" in bundle["text/plain"].splitlines()
+    rendered = MarkdownIt("gfm-like", {"linkify": False}).render(bundle["text/markdown"])
+    assert f"<s>Struck</s> is only in A ({a}) · <strong>bold</strong> is only in B ({b})" in rendered
+    assert "only in" not in str(pair("same", "same"))
+
+
 def test_long_answers_are_compared_in_time_and_exactly() -> None:
     first = "\n".join(f"line {n} of many words that are here" for n in range(4000))
     second = first.replace("line 2000 ", "row 2000 ")

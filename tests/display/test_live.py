@@ -14,10 +14,13 @@ from tokenstream_magic.display.live import LiveView
 from tokenstream_magic.display.live_columns import LiveColumns
 from tokenstream_magic.display.marks import marks, spans
 from tokenstream_magic.display.pump import Pump
+from tokenstream_magic.endpoint import Endpoint
 from tokenstream_magic.fold import Fold
+from tokenstream_magic.plan import Plan
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.timing.timeline import Timeline
-from tokenstream_magic.wire.events import Reasoning, Text, ToolCall, Verdict
+from tokenstream_magic.transport.watch import Limits
+from tokenstream_magic.wire.events import Failure, Reasoning, Text, ToolCall, Verdict
 
 MS = 1_000_000
 
@@ -49,6 +52,7 @@ class Answer:
         self.transcript = Transcript(model=model)
         self.transcript.timeline.requested = 0
         self.fold = Fold(self.transcript)
+        self.plan = Plan(Endpoint("acme"), model, [], {}, Limits(idle=30.0))
         self.view = view
         self.stopped: list[str] = []
         self.amended_times = 0
@@ -67,8 +71,8 @@ class Answer:
         for channel, text, choice in self.fold.content(event, int(at_ms * MS), 0):
             self.view.content(self, channel, text, choice)  # type: ignore[arg-type]
 
-    def end(self) -> None:
-        self.fold.settle(Verdict("complete"), None)
+    def end(self, verdict: Verdict = Verdict("complete")) -> None:
+        self.fold.settle(verdict, None)
         self.view.end(self)  # type: ignore[arg-type]
 
 
@@ -215,6 +219,64 @@ def test_when_a_page_drew_becomes_part_of_the_transcript_also_after_the_end(
     assert answer.amended_times == 1
 
 
+def figures(answer: Answer) -> list[dict[str, int]]:
+    """What the page was told of how far behind it is."""
+    return [message["displayed"] for message in said(answer) if message["op"] == "displayed"]
+
+
+def test_a_report_that_comes_after_the_end_is_answered_with_the_figures_and_no_other_is(
+    answer: Answer, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "monotonic_ns", lambda: 1_000 * MS)
+    for _ in range(3):
+        answer.say(990, Text("a"))
+        frames.pass_()
+    drawn = {"op": "drawn", "page": "p", "clock": 77_000.0, "work": 1.0}
+    monkeypatch.setattr(live_module, "monotonic_ns", lambda: 1_100 * MS)
+    comm(answer).receive({**drawn, "seq": 2, "frames": [[1, 90, 50], [1, 90, 40]]})
+    frames.pass_()
+    assert figures(answer) == []
+    assert "displayed" not in answer.view._state()["meta"]
+    answer.end()
+    last = {**drawn, "seq": 3, "frames": [[1, 90, 30]]}
+    comm(answer).receive(last)
+    comm(answer).receive(last | {"frames": [[1, None, None]], "page": "hidden"})
+    comm(answer).receive(last | {"work": float("inf")})
+    comm(answer).receive({"op": "settled"})  # the page lets go before the frame that brings the answer
+    shown = answer.transcript.timeline.displayed
+    assert shown is not None
+    assert shown.messages == 3
+    assert figures(answer) == [shown._asdict()]
+    assert comm(answer).comm is None
+    assert answer.view._state()["meta"]["displayed"] == shown._asdict()
+
+
+def test_a_column_is_told_its_figures_only_when_all_are_settled(frames: Frames) -> None:
+    columns = LiveColumns(["a", "b"])
+    columns.open()
+    first, second = (Answer(sink, sink.transcript.model) for sink in columns.sinks)
+    for sink, run in zip(columns.sinks, (first, second), strict=True):
+        sink.open(run)  # type: ignore[arg-type]
+        sink.begin(run)  # type: ignore[arg-type]
+        run.say(5, Text("said"))
+    frames.pass_()
+    drawn = {"op": "drawn", "page": "p", "clock": 77_000.0, "work": 1.0, "seq": 1, "frames": [[1, 9, 5]]}
+    first.end()
+    comm(first).receive(drawn)
+    second.end()
+    frames.pass_()
+    assert figures(first) == []
+    columns.settle()
+    comm(second).receive(drawn)
+    frames.pass_()
+    bundle = columns.bundle()
+    assert bundle is not None
+    kept = [column["timeline"].get("displayed_us") for column in bundle["metadata"]["tokenstream"]["columns"]]
+    assert kept[0] == first.transcript.timeline.displayed._asdict()  # type: ignore[union-attr]
+    assert kept[1] is None
+    assert figures(second) == [second.transcript.timeline.displayed._asdict()]  # type: ignore[union-attr]
+
+
 def test_the_bundle_goes_only_to_a_page_that_asks(answer: Answer, frames: Frames) -> None:
     answer.say(1, Text("the answer"))
     comm(answer).receive({"op": "bundle"})
@@ -291,6 +353,27 @@ def test_columns_wait_their_turn_stop_before_it_and_settle_together(frames: Fram
     (bundle,) = [m["bundle"] for m in said(second) if m["op"] == "bundle"]
     shown = bundle["data"][MIME]
     assert [column["text"] for column in shown["columns"]] == ["said by a", "said by b"]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_column_that_failed_says_why_while_others_go_on(frames: Frames, hidden: bool) -> None:
+    columns = LiveColumns(["A", "B"], hidden)
+    columns.open()
+    first, second = (Answer(sink, model) for sink, model in zip(columns.sinks, ("acme/large", "acme/small"), strict=True))
+    for sink, run in zip(columns.sinks, (first, second), strict=True):
+        sink.open(run)  # type: ignore[arg-type]
+        sink.begin(run)  # type: ignore[arg-type]
+        run.transcript.endpoint = "acme"
+    second.say(10, Text("Hello"))
+    message = "404: acme has no model acme/large. %stream models acme lists them."
+    first.end(Verdict("failed", message, Failure(message, type="not_found")))
+    frames.pass_()
+    assert second.transcript.outcome == "running"
+    told = [m for m in said(first) if m.get("state") == "failed"]
+    shown = "404: … has no model …. %stream models … lists them." if hidden else message
+    assert told == [{"op": "state", "state": "failed", "problem": shown}]
+    assert columns.sinks[0]._state()["meta"]["problem"] == shown  # and a page that is loaded only now is told too
+    assert [m["idle"] for m in said(second) if m.get("state") == "starting"] == [30.0]
 
 
 def test_a_column_that_never_ran_is_shown_as_stopped(frames: Frames) -> None:

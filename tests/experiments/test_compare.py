@@ -59,6 +59,16 @@ def test_the_server_says_what_it_costs(lab):
     assert "0.00042" in result._repr_mimebundle_()[0]["text/plain"]
 
 
+def test_the_table_has_no_column_that_is_empty_and_parts_no_figure_from_its_unit(lab):
+    result = ts.compare("x", models=["red", "unauthorized"], **lab)
+    result.transcripts[0].timing.ttft_ms = 304.2
+    header, lines = result.table()
+    assert "cost" not in header and {len(line) for line in lines} == {len(header)}
+    shown = result._repr_mimebundle_()[0]
+    assert "| 304\u00a0ms |" in shown["text/markdown"]  # one line, however narrow the column
+    assert " 304 ms " in shown["text/plain"] and "\u00a0" not in shown["text/plain"]
+
+
 def test_a_blind_comparison_says_no_name_until_the_vote(mock, lab, monkeypatch):
     settled = []
     monkeypatch.setattr("tokenstream_magic.display.views.front_end", lambda: "headless")

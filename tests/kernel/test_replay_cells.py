@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from harness import Kernel, settled
+from harness import MIME, Kernel, settled
 
-CELLS = ["%%stream --replay last --speed 0.1\n", "%transcripts replay last --speed 0.1", "%%stream replay/last --speed 0.1\n"]
+CELLS = ["%%stream --replay last --speed 0.2\n", "%transcripts replay last --speed 0.2", "%%stream replay/last --speed 0.2\n"]
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,18 @@ def test_a_rerun_in_a_cell_is_kept_and_bound(kernel: Kernel) -> None:
     (shown,) = [m["content"]["data"] for m in published if m["msg_type"] == "execute_result"]
     assert "~~Hello there~~" in shown["text/markdown"]
     assert "{+There are twelve+}" in shown["text/plain"]
+
+
+def test_an_answer_that_shows_itself_is_not_shown_again_as_the_value_of_its_cell(kernel: Kernel) -> None:
+    kernel.run("import tokenstream_magic as ts")
+    kernel.run("%%stream mock/hello\nhi", page=False)
+    for page in (True, False):
+        for code in ("_stream.replay()", 'await ts.astream("hi", "mock/hello")', "t = _stream.rerun()\nt"):
+            published = kernel.run(code, page=page)
+            assert [bundle["text"] for bundle in settled(published)] == ["Hello there."], code
+            assert not [m for m in published if m["msg_type"] == "execute_result"], code
+            assert kernel.value("_.outcome") == "'complete'"  # which is there all the same
+    published = kernel.run("t = _stream.replay()\ndisplay(t)")  # it was asked for
+    assert [bundle["text"] for bundle in settled(published)] == ["Hello there."] * 2
+    (drawn,) = [m["content"]["data"] for m in kernel.run("t") if m["msg_type"] == "execute_result"]
+    assert drawn[MIME]["text"] == "Hello there."

@@ -60,6 +60,18 @@ def test_manages(mock: MockServer, capsys: pytest.CaptureFixture[str], tmp_path:
     assert said(capsys) == "No transcripts yet.\n"
 
 
+def test_groups_are_columns_and_options_and_a_name_that_is_neither_is_an_error(
+    mock: MockServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ts.stream("alpha", "hello", base_url=mock.base_url, option={"my_own": 1})
+    for name in ("seed", "top-k", "my_own", "finish_reason"):  # known by name, or used by a run
+        assert "1 complete" in said(capsys, "stats", "--by", name)
+    for name, meant in (("modle", "Did you mean model?"), ("my_ovn", "Did you mean my_own?"), ("model,weather", "'weather'")):
+        line = said(capsys, "stats", "--by", name, code=2)
+        assert meant in line and "Columns: model, endpoint" in line and "options: my_own" in line
+        assert line.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

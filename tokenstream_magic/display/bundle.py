@@ -167,6 +167,12 @@ def _wire(transcript: Transcript) -> dict[str, Any]:
     return {"wire": wire.tab}
 
 
+def problem(transcript: Transcript) -> str:
+    """What went wrong, in the words of the settled output; empty when nothing did."""
+    message = str((transcript.error or {}).get("message") or "")
+    return message or (transcript.diagnostics[0] if transcript.outcome == "truncated" and transcript.diagnostics else "")
+
+
 def in_words(transcript: Transcript) -> str:
     """How it ended, for a reader; empty when it is simply complete."""
     if transcript.outcome == "running":

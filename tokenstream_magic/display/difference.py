@@ -19,6 +19,7 @@ from tokenstream_magic.record import Transcript
 
 COLUMN = 56
 MOST_WORDS = 20_000  # of both together; beyond that lines are compared, which is as exact and much less work
+_HELD = "\u00a0"  # number and unit stay in one line of a table
 MARKS = {"-": ("[-", "-]"), "+": ("{+", "+}")}
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
@@ -97,6 +98,12 @@ class Difference:
         ]
         return [row for row in rows if row[1] or row[2]]
 
+    @property
+    def _names(self) -> tuple[str, str]:
+        """What the two are called where it is said which is which."""
+        first, second = (one_line(for_terminal(each.id)) for each in (self.first, self.second))
+        return f"A ({first})", f"B ({second})"
+
     def __str__(self) -> str:
         figures = table(["", "A", "B", "difference"], ([_cut(for_terminal(one_line(cell))) for cell in row] for row in self.figures))
         parts = self.parts
@@ -104,8 +111,11 @@ class Difference:
             return f"{figures}\n\nThe answers are the same."
         sides = [list(_lines(parts, side)) for side in "-+"]
         rows = (f"{left:<{COLUMN}} │ {right}".rstrip() for left, right in zip_longest(*sides, fillvalue=""))
+        legend = " · ".join(
+            f"{opening}…{closing} is only in {name}" for (opening, closing), name in zip(MARKS.values(), self._names, strict=True)
+        )
         prompt = "" if self.first.prompt == self.second.prompt else "\n\nThe prompts are not the same."
-        return "\n".join([figures + prompt, "", f"{'A':<{COLUMN}} │ B", f"{'─' * COLUMN}─┼─{'─' * COLUMN}", *rows])
+        return "\n".join([figures + prompt, "", legend, "", f"{'A':<{COLUMN}} │ B", f"{'─' * COLUMN}─┼─{'─' * COLUMN}", *rows])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         shown = Difference(masked(self.first), masked(self.second))
@@ -122,6 +132,8 @@ class Difference:
             marks = {"=": "", "-": "~~", "+": "**"}
             lines = "".join(_marked(part.text, marks[part.side]) for part in parts).split("\n")
             said = "\n".join(f"> {line}".rstrip() + "  " for line in lines)
+            first, second = map(_inert, self._names)
+            said = f"~~Struck~~ is only in {first} · **bold** is only in {second}\n\n{said}"
         prompt = [] if self.first.prompt == self.second.prompt else ["The prompts are not the same."]
         return "\n\n".join(["\n".join(rows), *prompt, said])
 
@@ -140,11 +152,17 @@ def _options(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, str, s
 
 def _row(name: str, a: float | None, b: float | None, unit: str) -> tuple[str, str, str, str]:
     def shown(value: float | None) -> str:
-        return "" if value is None else f"{value:,.0f} {unit}".rstrip() if isinstance(value, int) else f"{value:,.1f} {unit}".rstrip()
+        return (
+            ""
+            if value is None
+            else f"{value:,.0f}{_HELD}{unit}".rstrip()
+            if isinstance(value, int)
+            else f"{value:,.1f}{_HELD}{unit}".rstrip()
+        )
 
     if a is None or b is None or a == b:
         return name, shown(a), shown(b), ""
-    percent = f" ({(b - a) / a:+.0%})" if a else ""
+    percent = f"{_HELD}({(b - a) / a:+.0%})" if a else ""
     return name, shown(a), shown(b), f"{b - a:+,.0f}{percent}" if isinstance(a, int) and isinstance(b, int) else f"{b - a:+,.1f}{percent}"
 
 

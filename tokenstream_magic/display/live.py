@@ -133,6 +133,9 @@ class LiveView:
             self._meta["format"] = drawn_as
         if run.transcript.replayed is not None:
             self._meta["replayed"] = run.transcript.replayed
+        plan = getattr(run, "plan", None)  # a job that is shown like a run has none
+        if plan is not None and plan.limits.idle is not None:
+            self._meta["idle"] = plan.limits.idle
 
     def connect(self) -> StreamModel:
         """Opens the comm to the page."""
@@ -218,10 +221,10 @@ class LiveView:
         """Says something beside the text, after the text there is. On the stream thread."""
         self._tell(lambda: message)
 
-    def _tell(self, make: Callable[[], Message]) -> None:
+    def _tell(self, make: Callable[[], Message], *, urgent: bool = True) -> None:
         with self._lock:
             self._messages.append(make)
-        _pump.schedule(self, urgent=True)
+        _pump.schedule(self, urgent=urgent)
 
     # Outbox
 
@@ -361,8 +364,16 @@ class LiveView:
             told = self._pages.report(report, at)
             displayed = self._pages.displayed() if told else None
         if displayed is not None and run is not None and run.transcript.replayed is None:
-            run.transcript.timeline.displayed = displayed
+            before, run.transcript.timeline.displayed = run.transcript.timeline.displayed, displayed
             run.amended()
+            if displayed != before and self._is_over:  # the settled output was made without it
+                news = {"op": "displayed", "displayed": displayed._asdict()}
+                on_stream_thread(lambda: self._tell(lambda: news, urgent=False))
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether what becomes known from now on may be missing in the settled output."""
+        return self._run is not None and self._run.transcript.outcome != "running"
 
     def _has_begun(self) -> bool:
         """Whether a page that comes only now has missed something."""
@@ -374,11 +385,17 @@ class LiveView:
             self._run.stop("button")
 
     def _close(self) -> None:
-        """The page has what it needs: the transport may go."""
+        """The page has what it needs: the transport may go, after what it was still to bring."""
         if self._model is not None and self.bundle() is not None:
-            if self._model in _unacknowledged:
-                _unacknowledged.remove(self._model)
-            self._model.close()
+            on_stream_thread(self._let_go)
+
+    def _let_go(self) -> None:
+        assert self._model is not None
+        for message in self.gather():
+            self.send(message)
+        if self._model in _unacknowledged:
+            _unacknowledged.remove(self._model)
+        self._model.close()
 
     def _state(self) -> dict[str, Any]:
         with self._lock:
@@ -388,6 +405,8 @@ class LiveView:
                 now |= {"ms": (timeline.last - timeline.origin) // 1_000_000, "n": len(timeline)}
             if "waiting_ns" in now:
                 now["waited"] = (monotonic_ns() - now.pop("waiting_ns")) / 1e6
+            if timeline.displayed is not None and self._is_over:
+                now["displayed"] = timeline.displayed._asdict()
             return {
                 **self._sent[0].as_dict(),
                 "choices": [{"index": index, **sent.as_dict()} for index, sent in sorted(self._sent.items()) if index],

@@ -7,8 +7,9 @@ from typing import Any
 
 from IPython.display import display
 
-from tokenstream_magic.display.bundle import live_columns, settled_columns
+from tokenstream_magic.display.bundle import live_columns, problem, settled_columns
 from tokenstream_magic.display.live import LiveView, on_stream_thread
+from tokenstream_magic.display.masked import masked, unnamed
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.run import Run
 
@@ -23,6 +24,7 @@ class LiveColumns:
 
     def __init__(self, models: Sequence[str], hidden: bool = False) -> None:
         self.sinks: list[LiveColumn] = [LiveColumn(self, model, hidden) for model in models]
+        self.is_over = False
         self._handle: Any = None
         self._bundle: dict[str, Any] | None = None
 
@@ -36,6 +38,7 @@ class LiveColumns:
 
     def settle(self, transcripts: Sequence[Transcript] | None = None) -> None:
         """Replaces the output by the transcripts: those of the columns, unless others are given."""
+        self.is_over = True  # before the transcripts are read: what they learn later is told beside
         data, metadata = settled_columns(transcripts if transcripts is not None else [sink.transcript for sink in self.sinks])
         self._bundle = {"data": data, "metadata": metadata}
         if self._handle is not None:
@@ -88,6 +91,10 @@ class LiveColumn(LiveView):
         if self.stopped:
             run.stop("button")
 
+    @property
+    def _is_over(self) -> bool:
+        return self._columns.is_over and super()._is_over
+
     def settle(self, run: Run) -> None:
         """All columns are settled together."""
 
@@ -105,13 +112,17 @@ class LiveColumn(LiveView):
             self.open(run)
         with self._lock:
             self._status = "starting"
-        self.tell({"op": "state", "state": "starting", "stream_id": run.id})
+        idle = {"idle": self._meta["idle"]} if "idle" in self._meta else {}
+        self.tell({"op": "state", "state": "starting", "stream_id": run.id, **idle})
 
     def end(self, run: Run) -> None:
-        """This one is over; the output is settled with the last."""
+        """This one is over, and says why if something went wrong; the output is settled with the last."""
+        wrong = problem(masked(run.transcript))
+        told = {"problem": unnamed(wrong, run.transcript) if self._hidden else wrong} if wrong else {}
         with self._lock:
             self._status = run.transcript.outcome
-        self.tell({"op": "state", "state": run.transcript.outcome})
+            self._meta = {**self._meta, **told}
+        self.tell({"op": "state", "state": run.transcript.outcome, **told})
 
     def settled(self) -> None:
         """The output is settled."""

@@ -36,6 +36,15 @@ def masked(transcript: Transcript) -> Transcript:
     return shown
 
 
+def unnamed(text: str, transcript: Transcript) -> str:
+    """``text`` without the names of the transcript's model and its endpoint."""
+    names = {transcript.model, transcript.resolved_model or "", transcript.endpoint, transcript.model.partition("/")[2]}
+    for name in sorted(names, key=len, reverse=True):
+        if len(name) >= 3:
+            text = text.replace(name, "…")
+    return text
+
+
 def _texts(transcript: Transcript) -> Iterator[str]:
     for choice in transcript.choices:
         yield from (choice.text, choice.reasoning, choice.refusal)

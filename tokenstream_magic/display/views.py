@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from tokenstream_magic import catalog
 from tokenstream_magic.display.bundle import settled, settled_columns
 from tokenstream_magic.display.inert import for_terminal
+from tokenstream_magic.display.notes import notes
 from tokenstream_magic.errors import one_line
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.redaction import Growing
@@ -121,7 +122,7 @@ class Terminal(Quiet):
             self._bar.close()
         if self._column_open:
             print(flush=True)
-        print(summary(run.transcript), file=sys.stderr, flush=True)
+        print("\n".join([summary(run.transcript), *notes(run.transcript)]), file=sys.stderr, flush=True)
 
     def _write(self, piece: str | Mapping[str, Any]) -> None:
         if not isinstance(piece, str):
@@ -220,9 +221,13 @@ class SettledColumns:
 
     def settle(self, transcripts: Sequence[Transcript] | None = None) -> None:
         """Publishes the bundle, or prints its plain form."""
-        data, metadata = settled_columns(transcripts if transcripts is not None else [sink.transcript for sink in self.sinks])
+        shown = transcripts if transcripts is not None else [sink.transcript for sink in self.sinks]
+        data, metadata = settled_columns(shown)
         if front_end() in ("none", "terminal"):
-            print(data["text/plain"])
+            print(data["text/plain"], flush=True)
+            for each in shown:
+                for note in notes(each):
+                    print(f"[{one_line(for_terminal(each.model))}] {note}", file=sys.stderr, flush=True)
             return
         from IPython.display import publish_display_data
 
@@ -278,10 +283,10 @@ def choose() -> View:
 
 def front_end() -> str:
     """``live`` in a kernel with a page, ``headless`` in one without, ``terminal`` in IPython, ``none`` elsewhere."""
-    shell = _shell()
-    if shell is None:
+    running = shell()
+    if running is None:
         return "none"
-    kernel = getattr(shell, "kernel", None)
+    kernel = getattr(running, "kernel", None)
     if kernel is None:
         return "terminal"
     parent = kernel.get_parent() or {}
@@ -291,21 +296,22 @@ def front_end() -> str:
 
 def where() -> dict[str, Any]:
     """The notebook, cell and execution count of the running cell, as far as the front end tells."""
-    shell = _shell()
-    if shell is None:
+    running = shell()
+    if running is None:
         return {}
     import os
 
-    kernel = getattr(shell, "kernel", None)
+    kernel = getattr(running, "kernel", None)
     parent = (kernel.get_parent() or {}) if kernel is not None else {}
     return {
         "notebook": os.environ.get("JPY_SESSION_NAME"),
         "cell_id": (parent.get("metadata") or {}).get("cellId"),
         # some versions of IPython count a cell when it begins, others when it has ended: the display hook knows which
-        "execution_count": shell.displayhook.prompt_count,
+        "execution_count": running.displayhook.prompt_count,
     }
 
 
-def _shell() -> Any:
+def shell() -> Any:
+    """IPython's shell; None where there is none."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tokenstream_magic import api, asking, interrupts
 from tokenstream_magic.display import views
 from tokenstream_magic.display.inert import for_markdown, for_terminal
+from tokenstream_magic.display.masked import unnamed
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.experiments.grid import Cell, Item
 from tokenstream_magic.experiments.job import PARALLEL, Here, Job
@@ -132,8 +133,9 @@ class CompareResult:
         return picture
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows: who, outcome, TTFT, TTFA, TPOT, rate, tokens, cost and the first words."""
+        """Header and rows: who, outcome, TTFT, TTFA, TPOT, rate, tokens, cost where a server says it, and the first words."""
         lines = []
+        priced = any(cost(transcript) is not None for transcript in self.transcripts)
         for label, transcript in zip(self.labels, self.transcripts, strict=True):
             timing, tokens = transcript.timing, transcript.usage.output_tokens
             price = cost(transcript)
@@ -147,13 +149,13 @@ class CompareResult:
                     figure([timing.tpot_ms], "ms"),
                     figure([timing.decode_tokens_per_second], ""),
                     "" if tokens is None else str(tokens),
-                    "" if price is None else f"{price:.4g}",
-                    masked(words, transcript) if self.hidden else words,
+                    *(["" if price is None else f"{price:.4g}"] if priced else []),
+                    unnamed(words, transcript) if self.hidden else words,
                 ]
             )
         for line in lines:
             line[-1] = line[-1] if len(line[-1]) <= 60 else f"{line[-1][:59]}…"
-        return ["model", "outcome", "TTFT", "TTFA", "TPOT", "tokens/s", "tokens", "cost", "text"], lines
+        return ["model", "outcome", "TTFT", "TTFA", "TPOT", "tokens/s", "tokens", *(["cost"] if priced else []), "text"], lines
 
     def __repr__(self) -> str:
         names = self.labels if self.hidden else [t.model for t in self.transcripts]
@@ -314,16 +316,7 @@ def hidden(transcript: Transcript, label: str) -> Transcript:
         protocol="",
         system_fingerprint=None,
         request_id=None,
-        diagnostics=[masked(note, transcript) for note in transcript.diagnostics],
-        error=None if error is None else {**error, "message": masked(str(error.get("message", "")), transcript)},
+        diagnostics=[unnamed(note, transcript) for note in transcript.diagnostics],
+        error=None if error is None else {**error, "message": unnamed(str(error.get("message", "")), transcript)},
         timing=replace(transcript.timing, server={}),
     )
-
-
-def masked(text: str, transcript: Transcript) -> str:
-    """``text`` without the names of the model and its endpoint."""
-    names = {transcript.model, transcript.resolved_model or "", transcript.endpoint, transcript.model.partition("/")[2]}
-    for name in sorted(names, key=len, reverse=True):
-        if len(name) >= 3:
-            text = text.replace(name, "…")
-    return text

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_GROUPS = 24
 MANY_LEVELS = 12
 
+_HELD = "\u00a0"  # a space where no line is broken
+
 _SAME = ("model", "system", "prompt")  # a transcript's own columns say the same
 _TABLE = (("TTFT p50", "ttft_ms", "ms"), ("tokens/s p50", "decode_tokens_per_second", ""), ("total p50", "e2e_ms", "ms"))
 
@@ -199,26 +201,26 @@ class SweepResult:
 
 
 def figure(values: Sequence[float | None], unit: str) -> str:
-    """The median in words; empty where nothing is known."""
+    """The median in words, number and unit held together; empty where nothing is known."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return ""
     middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
-    return f"{middle:,.0f} {unit}".strip() if middle >= 100 else f"{middle:.3g} {unit}".strip()
+    return f"{middle:,.0f}{_HELD}{unit}".strip() if middle >= 100 else f"{middle:.3g}{_HELD}{unit}".strip()
 
 
 def as_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table for a terminal."""
     from tokenstream_magic.display.listing import table
 
-    return table([for_terminal(name) for name in header], [[for_terminal(cell) for cell in line] for line in lines])
+    return table([for_terminal(name) for name in header], [[for_terminal(cell).replace(_HELD, " ") for cell in line] for line in lines])
 
 
 def as_markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """An inert table."""
 
     def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(for_markdown(one_line(cell)).strip() for cell in cells)} |"
+        return f"| {' | '.join(for_markdown(_HELD.join(map(one_line, cell.split(_HELD)))).strip() for cell in cells)} |"
 
     return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, lines)])
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from tokenstream_magic.transcripts.store import Store
 
 GROUPS = ("model", "endpoint", "protocol", "outcome", "notebook", "finish_reason", "resolved_model", "stop_cause", "package_version")
+OPTIONS = (  # fields of a request that are known by their names, whether or not a run has set them
+    "temperature top_p top_k min_p typical_p max_tokens max_completion_tokens max_output_tokens num_predict num_ctx n seed stop"
+    " frequency_penalty presence_penalty repeat_penalty repeat_last_n reasoning_effort reasoning effort thinking verbosity logprobs"
+    " top_logprobs logit_bias response_format service_tier mirostat cache_prompt"
+).split()
 PERCENTS = (50, 95)
+_MOST_NAMED = 12
 
 
 @dataclass
@@ -39,7 +46,10 @@ class Group:
 
 
 def groups(store: Store, by: Sequence[str] = ("model",)) -> list[Group]:
-    """The figures by columns (``model``, ``endpoint`` …) and request options (``temperature`` …), the largest group first."""
+    """The figures by columns (``model``, ``endpoint`` …) and request options (``temperature`` …), the largest group first.
+
+    Raises BadRequest for a name that is neither: no column, no option we know, and none that a run was made with.
+    """
     names = [name.strip().replace("-", "_") for name in by if name.strip()]
     for name in names:
         if not name.isidentifier():
@@ -51,7 +61,8 @@ def groups(store: Store, by: Sequence[str] = ("model",)) -> list[Group]:
 def _by_model(store: Store) -> list[Group]:
     if not store.database.is_sqlite:
         return _by_indexes(store)
-    try:
+
+    def counted() -> list[Group]:
         for _ in range(2):
             if store.catch_up() or not behind.has_figures(store.database):
                 break
@@ -61,8 +72,9 @@ def _by_model(store: Store) -> list[Group]:
             if store.database.read_only is None:
                 behind.count_again(store.database)
         return _by_any(store, ["model"])
-    except (sa.exc.SQLAlchemyError, OSError) as error:
-        raise store.database.error(error) from None
+
+    try:
+        return store.database.asked(counted)
     except (TypeError, KeyError, IndexError, ValueError):  # what is beside the table is damaged: the table itself is asked
         return _by_any(store, ["model"])
 
@@ -163,9 +175,14 @@ def _by_any(store: Store, names: list[str]) -> list[Group]:
     chosen = [of[name] for name in names if name in GROUPS]
     query = sa.select(of.outcome.label("how"), of.ttft_ms, of.decode_tokens_per_second, *chosen, *([of.options] if options else []))
     runs: dict[tuple[Any, ...], list[Any]] = {}
+    unknown = [name for name in options if name not in OPTIONS]
+    used: set[str] = set()
     for row in store.query(query):
         key = tuple(row[name] if name in GROUPS else _plain((row["options"] or {}).get(name)) for name in names)
         runs.setdefault(key, []).append(row)
+        if unknown:
+            used.update(row["options"] or ())
+    _check(unknown, used)
     return [
         Group(
             key,
@@ -176,6 +193,18 @@ def _by_any(store: Store, names: list[str]) -> list[Group]:
         )
         for key, rows in runs.items()
     ]
+
+
+def _check(names: Iterable[str], used: set[str]) -> None:
+    """Refuses a name that no run has ``used`` as an option: every run would be in one group, without a value."""
+    for name in names:
+        if name not in used:
+            close = get_close_matches(name, [*GROUPS, *OPTIONS, *used], n=1)
+            others = f"; options: {', '.join(one_line(option)[:40] for option in sorted(used)[:_MOST_NAMED])}" if used else ""
+            meant = f"Did you mean {one_line(close[0])[:40]}? " if close else ""
+            raise BadRequest(
+                f"No run has {one_line(name)[:80]!r} to group by.", f"{meant}Columns: {', '.join(GROUPS)}{others}; or temperature, seed …"
+            )
 
 
 def _quantiles(values: list[float | None]) -> tuple[float, float] | None:

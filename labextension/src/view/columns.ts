@@ -92,6 +92,13 @@ export class ColumnsView {
 
   /** The transcripts. */
   settle(transcripts: ISettled[]): void {
+    const { views } = this;
+    if (
+      views.length === transcripts.length &&
+      views.map((view, i) => view.amend(transcripts[i])).every(Boolean)
+    ) {
+      return;
+    }
     this.replay.end();
     this.ensure(transcripts.length);
     this.states.fill(null);

@@ -4,6 +4,7 @@
  */
 import type { TranslationBundle } from '@jupyterlab/translation';
 
+import { IDisplayed, displayedOf } from '../displayed';
 import { duration, rate } from '../format';
 import { element, setText } from './elements';
 import { type ISettled, notesOf } from './settled';
@@ -140,6 +141,52 @@ const USAGE: Row[] = [
   ]
 ];
 
+/** How far the page was behind the network; of messages, which bring one piece or several. */
+export const DISPLAY: Row[] = [
+  [
+    'display_p50_ms',
+    'display lag p50',
+    'ms',
+    'From the arrival of a piece at the kernel to its painting in the page: half of the messages to the page were faster.'
+  ],
+  [
+    'display_p99_ms',
+    'display lag p99',
+    'ms',
+    'From arrival to painting: 99 % of the messages to the page were faster.'
+  ],
+  [
+    'display_max_ms',
+    'display lag max',
+    'ms',
+    'From arrival to painting: the slowest message.'
+  ],
+  [
+    'display_last_ms',
+    'display lag last',
+    'ms',
+    'From arrival to painting: the last message.'
+  ],
+  [
+    'display_error_ms',
+    'known to ±',
+    'ms',
+    'The page has a clock of its own: how far off these figures may be.'
+  ],
+  [
+    'display_work_ms',
+    'work per frame',
+    'ms',
+    'What a frame took of the page’s main thread, on average.'
+  ],
+  [
+    'display_messages',
+    'messages shown',
+    'count',
+    'Messages that were painted in view; what came while nobody could see the page does not count.'
+  ]
+];
+
 const RUN: Row[] = [
   ['id', 'id', 'text', 'The transcript’s id in the store.'],
   ['created_at', 'begun', 'date', 'When the run began, in UTC.'],
@@ -249,6 +296,10 @@ export class Panel {
       )
     );
     const timing = about.timing ?? {};
+    const displayed = displayedOf(
+      (about.timeline as Record<string, unknown> | null | undefined)
+        ?.displayed_us
+    );
     const served = Object.entries(timing.server ?? {}).map(([name]): Row => [
       name,
       name,
@@ -261,6 +312,9 @@ export class Panel {
             this.group(this.say('Timing'), TIMING, timing),
             this.group(this.say('Usage'), USAGE, about.usage ?? {})
           ]
+        : []),
+      ...(displayed
+        ? [this.group(this.say('Display'), DISPLAY, inMs(displayed))]
         : []),
       this.group(this.say('Run'), RUN, about),
       ...(served.length
@@ -330,6 +384,19 @@ function measuredOf({ about }: ISettled): boolean {
   return [timing, server ?? {}, about.usage ?? {}].some(figures =>
     Object.values(figures).some(value => typeof value === 'number' && value > 0)
   );
+}
+
+function inMs(displayed: IDisplayed): Record<string, number> {
+  const { messages, p50, p99, most, last, error, work } = displayed;
+  return {
+    display_p50_ms: p50 / 1000,
+    display_p99_ms: p99 / 1000,
+    display_max_ms: most / 1000,
+    display_last_ms: last / 1000,
+    display_error_ms: error / 1000,
+    display_work_ms: work / 1000,
+    display_messages: messages
+  };
 }
 
 /** A figure for a reader; null when it is not known. */

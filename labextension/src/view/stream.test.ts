@@ -237,6 +237,53 @@ describe('Stop', () => {
   });
 });
 
+describe('what is wrong with a running view', () => {
+  const problems = (): (string | null)[] =>
+    visible('.ts-Problem').map(node => node.textContent);
+
+  it('is said of one that is over before its transcript is there', () => {
+    const message = `404: ${MARKUP}. Ask again.`;
+    draw(streaming({ problem: message }));
+    expect(problems()).toEqual([]);
+    draw(streaming({ status: 'failed', text: '', problem: message }));
+    expect(problems()).toEqual([message]);
+    expect(visible('.ts-Problem')[0].dataset.outcome).toBe('failed');
+    expect(all('img')).toEqual([]);
+  });
+
+  it('is a pause that lasts, with the option that ends it, until text comes', () => {
+    const spans = [{ from: 10, to: 20, pieces: 9, channel: 'text' }];
+    const state = streaming({ spans, chunks: 9, since: performance.now() });
+    draw({ ...state, idle: null });
+    vi.advanceTimersByTime(8000);
+    expect(problems()).toEqual([]);
+    draw({ ...state, idle: 60_000, since: performance.now() });
+    vi.advanceTimersByTime(4900);
+    expect(problems()).toEqual([]);
+    vi.advanceTimersByTime(1200);
+    expect(problems()).toEqual([
+      'no progress for 6\u00a0s · given up after 60\u00a0s (--idle-timeout)'
+    ]);
+    const more = { from: 6000, to: 6100, pieces: 1, channel: 'text' };
+    draw({
+      ...state,
+      spans: [...spans, more],
+      since: performance.now() - 6150
+    });
+    vi.advanceTimersByTime(CLOCK_MS);
+    expect(problems()).toEqual([]);
+  });
+
+  it('is told sooner where little is borne', () => {
+    const spans = [{ from: 10, to: 20, pieces: 9, channel: 'text' }];
+    draw(streaming({ spans, chunks: 9, since: performance.now(), idle: 3000 }));
+    vi.advanceTimersByTime(1700);
+    expect(problems()).toEqual([
+      'no progress for 1.6\u00a0s · given up after 3\u00a0s (--idle-timeout)'
+    ]);
+  });
+});
+
 describe('a settled view', () => {
   it.each([...OUTCOMES, 'unheard of', undefined])(
     'has no button when the outcome is %s',

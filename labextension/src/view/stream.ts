@@ -17,6 +17,8 @@ import { WirePanel } from './wire';
 const TICK_MS = 100;
 /** The clock and the timeline move on at most so often while text comes: no eye needs more, and the text is drawn at once. */
 const CLOCKS_MS = 50;
+/** A pause this long, or half as long as the run bears, is told in words, with what ends it. */
+const PAUSE_MS = 5000;
 
 /** Draws a stream while it lives and the transcript it leaves. */
 export class StreamView {
@@ -96,6 +98,7 @@ export class StreamView {
 
   /** What was saved of a stream that this page has no connection to. */
   show(saved: Record<string, unknown>): void {
+    this.transcript = null;
     const model = textOf(saved.model);
     this.name(model);
     this.drawAs(saved.format);
@@ -107,12 +110,16 @@ export class StreamView {
     this.panel.hide();
     this.wire.hide();
     this.room.hidden = true;
+    this.tellTrouble('', 'lost');
     this.header.disconnected(model);
     this.node.dataset.state = 'lost';
   }
 
   /** The transcript. */
   settle(transcript: ISettled): void {
+    if (this.amend(transcript)) {
+      return;
+    }
     this.rest();
     this.replay.end();
     this.panel.untint();
@@ -127,6 +134,23 @@ export class StreamView {
     this.wire.update(transcript.about.wire);
     this.room.hidden = true;
     this.drawSettled(transcript);
+  }
+
+  /**
+   * Takes a transcript that says nothing new but how fast it was displayed: whoever plays it again or reads it tinted is
+   * not disturbed. Returns whether it is one.
+   */
+  amend(transcript: ISettled): boolean {
+    if (
+      this.state ||
+      !this.transcript ||
+      !isSameBut(this.transcript, transcript)
+    ) {
+      return false;
+    }
+    this.transcript = transcript;
+    this.panel.update(transcript, this.line);
+    return true;
   }
 
   /** The view as it was at a moment of the run, in ms; null for the end. */
@@ -206,6 +230,10 @@ export class StreamView {
     this.header.live(state, now);
     this.timeline.live(state, now);
     this.room.hidden = this.timeline.node.hidden;
+    this.tellTrouble(
+      isOver(state) ? state.problem : this.pause(state),
+      state.status
+    );
     this.drawn?.();
   }
 
@@ -218,9 +246,23 @@ export class StreamView {
       transcript.outcome === 'truncated'
         ? transcript.about.diagnostics?.[0]
         : '';
-    setText(this.problem, message || note || '');
-    this.problem.hidden = !this.problem.textContent;
-    this.problem.dataset.outcome = transcript.outcome ?? '';
+    this.tellTrouble(message || note || '', transcript.outcome ?? '');
+  }
+
+  /** What is wrong, or may be; nothing hides the line. */
+  private tellTrouble(words: string, status: string): void {
+    setText(this.problem, words);
+    this.problem.hidden = !words;
+    this.problem.dataset.outcome = status;
+  }
+
+  /** That nothing comes, how long that is borne, and the option that says so. */
+  private pause({ idle }: StreamState): string {
+    const { quiet } = this.timeline;
+    if (!idle || quiet === null || quiet < Math.min(PAUSE_MS, idle / 2)) {
+      return '';
+    }
+    return `${this.say('no progress for')} ${whole(quiet)} · ${this.say('given up after')} ${whole(idle)} (--idle-timeout)`;
   }
 
   private texts(answers: ISettledChoice[], over: boolean): void {
@@ -379,6 +421,11 @@ export class StreamView {
   }
 }
 
+/** Seconds that do not flicker, held together with their unit. */
+function whole(ms: number): string {
+  return `${ms < 2000 ? Math.floor(ms / 100) / 10 : Math.floor(ms / 1000)}\u00a0s`;
+}
+
 /** The calls as far as their arguments had come, one after the other. */
 function callsUntil(calls: ICall[], come: string): ICall[] {
   const shown: ICall[] = [];
@@ -393,6 +440,17 @@ function callsUntil(calls: ICall[], come: string): ICall[] {
     offset += whole.length;
   }
   return shown;
+}
+
+/** Whether two transcripts are of the same run and differ in nothing but the figures of its display. */
+function isSameBut(before: ISettled, after: ISettled): boolean {
+  const rest = (key: string, value: unknown): unknown =>
+    key === 'displayed_us' ? undefined : value;
+  return (
+    !!after.about.id &&
+    before.about.id === after.about.id &&
+    JSON.stringify(before, rest) === JSON.stringify(after, rest)
+  );
 }
 
 function textOf(value: unknown): string {

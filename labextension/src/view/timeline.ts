@@ -91,6 +91,9 @@ export class Timeline {
   /** How long the run is, or has been so far, in ms. */
   total = 0;
 
+  /** How long a pause has lasted that goes on, in ms; null when there is none. */
+  quiet: number | null = null;
+
   /** A common end of the axis for several timelines; null for its own. */
   share(total: number | null): void {
     if (total !== this.shared) {
@@ -240,7 +243,9 @@ export class Timeline {
       }
       this.openStall = this.stalledFrom = null;
     }
+    this.quiet = null;
     if (last && state.status === 'streaming' && this.total - last.to > limit) {
+      this.quiet = this.total - last.to;
       this.stalledFrom = last.to;
       if (!this.openStall) {
         this.openStall = this.stall(last.to, this.total);

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { StreamState, initial, take } from '../state';
 import { ColumnsView } from './columns';
-import { TIMING, inWords } from './panel';
+import { DISPLAY, TIMING, inWords } from './panel';
 import type { ISettled } from './settled';
 import { StreamView } from './stream';
 import { step } from './timeline';
@@ -76,6 +76,14 @@ function marks(): string {
 }
 
 const SAID = ['Hel', 'lo ', '🙂', ' there', '.'];
+
+/** The same with how it was displayed, as it is known a moment after the end. */
+function displayed(given: ISettled, last: unknown = 21_400): ISettled {
+  const figures = { messages: 5, p50: 17_000, p99: 1_500_000, most: 1_500_000 };
+  const displayed_us = { ...figures, last, error: 300, work: 900 };
+  const timeline = { ...(given.about.timeline as object), displayed_us };
+  return { ...given, about: { ...given.about, timeline } };
+}
 
 function transcript(rest: Partial<ISettled> = {}): ISettled {
   const pieces: [number, number][] = [
@@ -245,6 +253,29 @@ describe('the panel', () => {
     expect(value('e2e_ms')).toBe('—unknown');
   });
 
+  it('has how far the display was behind, where that is known', () => {
+    const view = shown(new StreamView(null, () => undefined));
+    const open = (given: ISettled): string[] => {
+      view.settle(given);
+      const panel = one('.ts-Panel') as HTMLDetailsElement;
+      panel.open = true;
+      panel.dispatchEvent(new Event('toggle'));
+      return all('[data-figure^="display_"] dd').map(each => each.textContent!);
+    };
+    expect(open(transcript())).toEqual([]);
+    expect(open(displayed(transcript()))).toEqual([
+      '17 ms',
+      '1.50 s',
+      '1.50 s',
+      '21 ms',
+      '0.3 ms',
+      '0.9 ms',
+      '5'
+    ]);
+    expect(DISPLAY).toHaveLength(7);
+    expect(open(displayed(transcript(), '<b>'))).toEqual([]);
+  });
+
   it('holds the notes about a whole answer, as text, and says that there are some', () => {
     const hostile = [null, 7, ' ', ...Array<string>(90).fill('again')];
     const view = shown(new StreamView(null, () => undefined));
@@ -379,6 +410,26 @@ describe('replay', () => {
     expect(visible('.ts-Replay, .ts-Head')).toEqual([]);
     expect(document.activeElement).toBe(button('Replay'));
     expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('is not disturbed by the figures of the display, which come late', () => {
+    const given = transcript();
+    given.about.id = 'run-1';
+    const view = shown(new StreamView(null, () => undefined));
+    view.settle(given);
+    const panel = one('.ts-Panel') as HTMLDetailsElement;
+    panel.open = true;
+    button('Replay').click();
+    elapse(130);
+    view.settle(displayed(given));
+    expect(text()).toBe('Hello');
+    expect(one('.ts-Words').textContent).toBe('replay');
+    expect(one('[data-figure="display_last_ms"] dd').textContent).toBe('21 ms');
+    elapse(1000);
+    expect(text()).toBe('Hello 🙂');
+    const other = { ...given.about, id: 'run-2' };
+    view.settle({ ...displayed(given), about: other });
+    expect(text()).toBe(SAID.join(''));
   });
 
   it('is paused, sped up and dragged', () => {
@@ -543,6 +594,25 @@ describe('columns', () => {
     ]);
     button('End replay').click();
     expect(answers[0].textContent).toBe(SAID.join(''));
+  });
+
+  it('go on with their replay when the figures of the display come', () => {
+    const view = shown(new ColumnsView(null, () => undefined));
+    const [first, second] = ['run-1', 'run-2'].map(id => {
+      const given = transcript();
+      return { ...given, about: { ...given.about, id } };
+    });
+    view.settle([first, second]);
+    button('Replay').click();
+    vi.advanceTimersByTime(10);
+    const words = (): (string | null)[] =>
+      visible('.ts-Words').map(each => each.textContent);
+    view.settle([first, displayed(second)]);
+    expect(words()).toEqual(
+      Array(2).fill('replay: waiting for the first token')
+    );
+    view.settle([first]);
+    expect(words()).toEqual(['complete']);
   });
 });
 
