@@ -62,10 +62,12 @@ def test_the_server_says_what_it_costs(lab):
 def test_the_table_has_no_column_that_is_empty_and_parts_no_figure_from_its_unit(lab):
     result = ts.compare("x", models=["red", "unauthorized"], **lab)
     result.transcripts[0].timing.ttft_ms = 304.2
+    result.transcripts[0].choices[0].text = "one two three four five six seven"
     header, lines = result.table()
     assert "cost" not in header and {len(line) for line in lines} == {len(header)}
     shown = result._repr_mimebundle_()[0]
     assert "| 304\u00a0ms |" in shown["text/markdown"]  # one line, however narrow the column
+    assert "| one\u00a0two\u00a0three\u00a0four\u00a0five\u00a0six seven |" in shown["text/markdown"]  # nor a word a line
     assert " 304 ms " in shown["text/plain"] and "\u00a0" not in shown["text/plain"]
 
 

@@ -21,7 +21,7 @@ from tokenstream_magic.display.masked import unnamed
 from tokenstream_magic.errors import BadRequest, StoreError, one_line
 from tokenstream_magic.experiments.grid import Cell, Item
 from tokenstream_magic.experiments.job import PARALLEL, Here, Job
-from tokenstream_magic.experiments.result import as_markdown, as_text, figure
+from tokenstream_magic.experiments.result import as_markdown, as_text, figure, in_few_lines
 from tokenstream_magic.experiments.sweep import blocked
 from tokenstream_magic.prompt import Prompt
 from tokenstream_magic.record import Transcript, new_id
@@ -154,7 +154,7 @@ class CompareResult:
                 ]
             )
         for line in lines:
-            line[-1] = line[-1] if len(line[-1]) <= 60 else f"{line[-1][:59]}…"
+            line[-1] = in_few_lines(line[-1] if len(line[-1]) <= 60 else f"{line[-1][:59]}…")
         return ["model", "outcome", "TTFT", "TTFA", "TPOT", "tokens/s", "tokens", *(["cost"] if priced else []), "text"], lines
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from tokenstream_magic.display.inert import for_markdown, for_terminal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MOST_GROUPS = 24
 MANY_LEVELS = 12
 
+_NARROWEST = 30  # characters
 _HELD = "\u00a0"  # a space where no line is broken
 
 _SAME = ("model", "system", "prompt")  # a transcript's own columns say the same
@@ -207,6 +209,11 @@ def figure(values: Sequence[float | None], unit: str) -> str:
         return ""
     middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
     return f"{middle:,.0f}{_HELD}{unit}".strip() if middle >= 100 else f"{middle:.3g}{_HELD}{unit}".strip()
+
+
+def in_few_lines(text: str) -> str:
+    """``text`` for a cell of a table, which never gets as narrow as a word."""
+    return " ".join(line.replace(" ", _HELD) for line in wrap(text, _NARROWEST, break_long_words=False, break_on_hyphens=False))
 
 
 def as_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
