@@ -11,17 +11,20 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(wildcard jupyter-config/*/*) labextension/package.json labextension/yarn.lock $(wildcard labextension/src/*.ts labextension/src/*/*.ts labextension/style/*)
 JLPM := cd labextension && PATH="$(CURDIR)/$(BIN):$$PATH" "$(CURDIR)/$(BIN)/jlpm"
 
-.PHONY: demo test bench soak build lint format screenshots clean
+.PHONY: demo test system bench soak build lint format screenshots clean
 
 demo: $(VENV)/.demo
 	$(BIN)/tokenstream demo $(if $(HEADLESS),--headless) notebooks/quickstart.ipynb
 
-test: $(VENV)/.dev
+test:
+	$(MAKE) --jobs=2 $(VENV)/.dev system
+	$(BIN)/tokenstream pull
+	sh scripts/test.sh $(BIN)
+
+# what the tests need of the machine
+system:
 	sh scripts/chromium.sh
 	sh scripts/postgres.sh
-	$(BIN)/tokenstream pull
-	$(JLPM) test
-	sh scripts/test.sh $(BIN)
 
 bench: $(VENV)/.dev
 	$(BIN)/tokenstream pull
@@ -65,7 +68,5 @@ $(VENV)/.demo: $(SOURCES) | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
-	rm -rf tokenstream_magic/labextension
-	$(BIN)/python -m pip install --quiet --editable ".[local,dev]"
-	$(JLPM) install --immutable
+	sh scripts/dev.sh $(BIN)
 	touch $@ $(VENV)/.demo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from lab import Lab, Page
@@ -75,7 +76,8 @@ def test_a_tab_that_is_shown_again_is_where_its_reader_was(page: Page, switch: C
     assert page.page.evaluate(PLACE) == place
 
 
-def test_what_is_far_is_found_copied_printed_and_opened_again(page: Page, switch: Callable[[str], None]) -> None:
+def test_what_is_far_is_found_copied_printed_and_opened_again(page: Page, switch: Callable[[str], None], server: MockServer) -> None:
+    server.scripts["long"] = replace(server.scripts["long"], gap=0.01)
     page.run(1)
     page.wait_text(1, 100)
     switch("beside.ipynb")

@@ -58,10 +58,12 @@ def test_the_wheel_holds_the_prebuilt_front_end_once_and_no_sources(wheel: Path)
 
 def test_installed_into_an_empty_environment_the_extension_is_enabled_and_ok(wheel: Path, tmp_path: Path, bare_path: str) -> None:
     environment = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"
     bare = {**BARE, "PATH": bare_path, "HOME": str(tmp_path), "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
-    installed = subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], env={**BARE}, capture_output=True, text=True)
+    # what is imported is compiled then
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile", str(wheel)]
+    installed = subprocess.run(command, env={**BARE}, capture_output=True, text=True)
     assert installed.returncode == 0, installed.stderr[-3000:]
     listed = subprocess.run([python, "-m", "jupyter", "labextension", "list"], env=bare, capture_output=True, text=True)
     (line,) = [line for line in (listed.stdout + listed.stderr).splitlines() if "tokenstream-magic" in line]
