@@ -7,6 +7,7 @@ stand the moments of a run, the keep-alives of its silences, and how far behind 
 
 from __future__ import annotations
 
+import struct
 import sys
 import zlib
 from array import array
@@ -47,6 +48,7 @@ MOMENTS = (
 )  # fmt: skip
 _OLD_MOMENTS = MOMENTS[:10]
 _moments = attrgetter(*MOMENTS)
+_LAYOUT = [struct.Struct(f"<5B{count}s{count}s{len(MOMENTS)}i{count}i") for count in range(_FEW + 1)]  # of few events that took seconds
 _DAMAGED = "the packed timeline is damaged"
 
 
@@ -299,6 +301,22 @@ class Timeline:
 
     def _short(self, count: int) -> bytes:
         """The column of few events; nothing where their numbers do not fit."""
+        known, stamps = _moments(self), self._at[:count].tolist()
+        origin = self.requested if self.requested is not None else self.origin
+        steps = map(sub, stamps, [origin, *stamps])
+        never = _NEVER["i"]
+        moments = [never if at is None else at - origin for at in known]
+        try:
+            if moments.count(never) == known.count(None):  # none came at just that distance
+                characters = bytes(self._characters[:count].tolist())
+                widths = (4, 4)
+                return _LAYOUT[count].pack(_SHORT_VERSION, count, self.reads, *widths, self._flags[:count], characters, *moments, *steps)
+        except (ValueError, struct.error):
+            pass
+        return self._wider(count)
+
+    def _wider(self, count: int) -> bytes:
+        """The same with numbers of more than 32 bits."""
         origin, known, stamps = self.origin, _moments(self), self._at[:count].tolist()
         try:
             moments, steps = _signed(known, origin), _numbers(list(map(sub, stamps, [origin, *stamps])))
