@@ -6,13 +6,17 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import tokenstream_magic as ts
 from tokenstream_magic import telemetry
+from tokenstream_magic.endpoint import Endpoint
 from tokenstream_magic.mock.server import MockServer
+from tokenstream_magic.plan import Plan
+from tokenstream_magic.timing.timeline import Displayed
 
 pytest.importorskip("opentelemetry.sdk")
 
@@ -96,6 +100,23 @@ def test_a_run_is_a_span_and_metrics_by_the_names_of_the_conventions(mock: MockS
     assert tokens == {"input": said.usage.input_tokens, "output": said.usage.output_tokens}
     assert list(points(metrics["gen_ai.client.token.usage"])[0].explicit_bounds)[-1] == 67108864
     assert not any("messages" in name or "instructions" in name for name in span.attributes)
+
+
+@pytest.mark.parametrize("when", ["at the end", "after it"])
+def test_how_far_the_page_was_behind_is_told_once(mock: MockServer, told: Told, when: str) -> None:
+    run = telemetry.sink()
+    assert run is not None
+    said = ts.stream("hi", "story", base_url=mock.base_url)
+    seen: Any = SimpleNamespace(plan=Plan(Endpoint("mock", base_url=mock.base_url), "story", []), transcript=said)
+    if when == "at the end":
+        said.timeline.displayed = Displayed(3, 20_000, 45_000, 50_000, 45_000, 100, 900)
+    run.end(seen)
+    said.timeline.displayed = Displayed(4, 20_000, 45_000, 60_000, 45_000, 100, 900)
+    run.amended(seen)
+    run.amended(seen)
+    (lag,) = points(told.metrics["tokenstream.paint.lag"])
+    assert (lag.count, lag.sum) == (1, 0.045)
+    assert told.spans[-1].attributes["gen_ai.request.model"] == "story"
 
 
 def test_stops_and_failures_end_in_error(mock: MockServer, told: Told) -> None:

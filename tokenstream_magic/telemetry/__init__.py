@@ -32,6 +32,8 @@ from tokenstream_magic.telemetry.names import PROFILE_NAMES, PROFILES
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
+    from tokenstream_magic.timing.timeline import Displayed
+
 __all__ = ["CONTENT", "ENABLED", "PROFILE", "PROFILES", "Telemetry", "check", "flush", "is_on", "profile", "sink"]
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class Telemetry:
         self._instruments = instruments
         self._context = context
         self._began = (time_ns(), monotonic_ns())
+        self._is_shown = False
 
     def begin(self, run: Run) -> None:
         """The clocks are read together, so that stamps become times of day."""
@@ -117,6 +120,20 @@ class Telemetry:
         start = wall + ((requested if requested is not None else clock) - clock)
         worker = _thread()
         worker.submit(self._tell, run.plan, run.transcript, (start, wall + ended - clock), secrets)
+        self.amended(run)
+
+    def amended(self, run: Run) -> None:
+        """How far the display was behind is told once: at the end, or when the page reports for the first time after it."""
+        displayed = run.transcript.timeline.displayed
+        if displayed is not None and not self._is_shown:
+            self._is_shown = True
+            _thread().submit(self._tell_shown, run.plan, run.transcript, displayed)
+
+    def _tell_shown(self, plan: Plan, transcript: Transcript, displayed: Displayed) -> None:
+        try:
+            self._instruments.tell_shown(plan, transcript, displayed)
+        except Exception:
+            log.exception("how far the display of a run was behind could not be told to OpenTelemetry")
 
     def _tell(self, plan: Plan, transcript: Transcript, times: tuple[int, int], secrets: list[str]) -> None:
         try:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter
     from opentelemetry.trace import Tracer
 
+    from tokenstream_magic.timing.timeline import Displayed
+
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 _SECONDS = [0.01 * 2**step for step in range(14)]
@@ -59,6 +61,7 @@ class Instruments:
         self._ttfa = meter.create_histogram("tokenstream.ttfa", **seconds)
         self._tpot = meter.create_histogram("tokenstream.tpot", **seconds)
         self._stop = meter.create_histogram("tokenstream.stop.latency", **seconds)
+        self._paint = meter.create_histogram("tokenstream.paint.lag", **seconds)
         self._stalls = meter.create_counter("tokenstream.stall.count", unit="{stall}")
 
     def flush(self) -> None:
@@ -92,6 +95,10 @@ class Instruments:
             self._event({**details, **content}, end, inside)
         span.end(end)
         self._record(transcript, common, inside)
+
+    def tell_shown(self, plan: Plan, transcript: Transcript, displayed: Displayed) -> None:
+        """Records how far the page was behind the network (p99), which is often known only after the span has ended."""
+        self._paint.record(displayed.p99 / 1e6, common_of(plan, transcript))
 
     def _record(self, transcript: Transcript, common: dict[str, Any], context: Context) -> None:
         timing, usage = transcript.timing, transcript.usage

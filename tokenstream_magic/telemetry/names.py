@@ -136,7 +136,7 @@ def finish(transcript: Transcript, choice: Choice) -> str:
 
 def ours(transcript: Transcript, start: int) -> dict[str, Any]:
     """What came of it that the conventions have no name for."""
-    timing = transcript.timing
+    timing, displayed = transcript.timing, transcript.timeline.displayed
     attributes: dict[str, Any] = {
         "tokenstream.id": transcript.id,
         "tokenstream.outcome": transcript.outcome,
@@ -147,6 +147,7 @@ def ours(transcript: Transcript, start: int) -> dict[str, Any]:
         "tokenstream.stall.count": timing.stalls,
         "tokenstream.stall.ratio": timing.stall_ratio,
         "tokenstream.stop.latency": None if timing.stop_latency_ms is None else timing.stop_latency_ms / 1e3,
+        "tokenstream.paint.lag": None if displayed is None else displayed.p99 / 1e6,
         "ai.response.msToFirstChunk": timing.ttft_ms,
     }
     if timing.ttft_ms is not None:
