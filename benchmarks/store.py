@@ -348,7 +348,7 @@ def from_a_file(folder: Path, count: int) -> float:
 def filled(store: Store, peers: Peers, folder: Path, count: int) -> list[str]:
     """Many rows at once; their ids."""
     alone = Alone(folder)
-    step, spent, first, worked = 10 * bulk.BATCH, [0.0, 0.0, 0.0, 0.0], 0.0, 0.0
+    step, spent, first, worked = 25 * bulk.BATCH, [0.0, 0.0, 0.0, 0.0], 0.0, 0.0
     ids: list[str] = []
     source = generated(count)
     while part := [t for _, t in zip(range(step), source, strict=False)]:
