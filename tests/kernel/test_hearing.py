@@ -50,7 +50,8 @@ def test_a_request_that_meets_a_reply_is_answered(version: str) -> None:
         kernel.run(SLOW_REPLIES)
         late = kernel.subshell()
         for subshell in (None, None, early, None, late, None):
-            assert [m["content"]["text"] for m in kernel.run("print(1)", subshell=subshell) if m["msg_type"] == "stream"] == ["1\n"]
+            published = kernel.run("print(1)", subshell=subshell)
+            assert "".join(m["content"]["text"] for m in published if m["msg_type"] == "stream") == "1\n"  # in one message or two
 
 
 @pytest.mark.parametrize("version", ["6.31.0", "7.3.0", "7.4.0"])
