@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from tokenstream_magic.timing.packing import pack
 from tokenstream_magic.timing.timeline import Timeline
 
 metadata = sa.MetaData()
@@ -56,7 +57,7 @@ def make(engine: sa.Engine) -> None:
     timeline = Timeline(requested=0)
     for n in range(4):
         timeline.add(1_000_000 * (n + 1), 0, 6, n)
-    packed = timeline.pack()
+    packed = pack(timeline)
     with engine.begin() as connection:
         metadata.create_all(connection)
         connection.execute(schema_version.insert().values(version=1))

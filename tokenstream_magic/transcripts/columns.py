@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from tokenstream_magic import catalog
 from tokenstream_magic.record import Choice, Transcript
 from tokenstream_magic.redaction import Redactor
+from tokenstream_magic.timing.packing import encode
 from tokenstream_magic.transcripts.rows import SAME, choices_of, redacted, to_row
 from tokenstream_magic.transcripts.schema import TIMING, USAGE, to_json, transcripts
 
@@ -158,7 +159,7 @@ def _columns(part: list[Transcript]) -> tuple[list[Column], list[Column], list[C
         server,
         *(_folded(_bounded(column)) for column in counts),
         source,
-        tuple([bytearray(timeline.encode()) for timeline in timelines]),  # of bytes the driver asks first who could adapt them
+        tuple([bytearray(encode(timeline)) for timeline in timelines]),  # of bytes the driver asks first who could adapt them
         _dates(created),
     ]
     texts = [*plain[_AFTER_NAMED:], *data, *said, server, source]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tokenstream_magic import catalog
 from tokenstream_magic.redaction import Passage, advance
 from tokenstream_magic.run import Run
+from tokenstream_magic.timing.packing import pack
 from tokenstream_magic.transcripts import owners
 from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.rows import TEXTS, redacted, to_row
@@ -115,7 +116,7 @@ class Work:
         if self.batch:
             self.events = len(timeline)
             pieces = [[channel, choice, text] for (channel, choice), text in self.grow(pending.written).items()]
-            self.batches = [Batch(pending.run.id, pending.number, pieces, timeline.pack(pending.events, self.events))]
+            self.batches = [Batch(pending.run.id, pending.number, pieces, pack(timeline, pending.events, self.events))]
         self.parts = len(pending.wire_parts)
         self.batches += pending.parts_from(pending.parts_written)
         if home.is_sqlite:

@@ -14,7 +14,8 @@ from tokenstream_magic.plain import plain, whole_text
 from tokenstream_magic.record import Choice, Transcript, Usage
 from tokenstream_magic.redaction import Redactor
 from tokenstream_magic.timing.metrics import Timing
-from tokenstream_magic.timing.timeline import Timeline, decode
+from tokenstream_magic.timing.packing import decode, encode, extend
+from tokenstream_magic.timing.timeline import Timeline
 from tokenstream_magic.transcripts.behind import enter, leave
 from tokenstream_magic.transcripts.schema import TIMING, USAGE, batches, to_json, transcripts, wires
 
@@ -53,7 +54,7 @@ def to_row(transcript: Transcript, events: int | None = None) -> dict[str, Any]:
         "usage_source": usage.source,
         "server_timing": timing.server,
         "execution_count": _bounded(transcript.execution_count),
-        "timeline": transcript.timeline.encode(events),
+        "timeline": encode(transcript.timeline, events),
         "moments": None,
     }
     return row
@@ -113,11 +114,11 @@ def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[st
     ]
     timeline = timeline_of(row)
     for batch in saved:
-        timeline.extend(batch["timeline"])
+        extend(timeline, batch["timeline"])
     return {
         **first,
         "choices": choices_of([Choice(0), *others]),
-        "timeline": timeline.encode(),
+        "timeline": encode(timeline),
         "moments": None,
         "chunks": len(timeline),
         "outcome": "truncated",

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tokenstream_magic.run import Run
+from tokenstream_magic.timing.packing import encode
 from tokenstream_magic.transcripts import behind, owners
 from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.flowing import AT_ONCE, write_flowing
@@ -111,7 +112,7 @@ class Writer:
 
     def amended(self, run: Run) -> None:
         """The timeline knows more than it did at the end."""
-        column = run.transcript.timeline.encode()
+        column = encode(run.transcript.timeline)
         with self._lock:
             self._amended[run.id] = column
             self._wake()
