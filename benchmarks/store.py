@@ -35,9 +35,10 @@ from tokenstream_magic.timing.metrics import measure
 from tokenstream_magic.timing.packing import encode
 from tokenstream_magic.timing.timeline import Timeline
 from tokenstream_magic.transcripts import bulk, columns, writer
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.database import PAGES_KIB
 from tokenstream_magic.transcripts.rows import put, redacted, to_row
-from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transcripts.store import Store
 
 VOCABULARY = [
     f"{a}{b}{c}" for a in ("ka", "lo", "mi", "ner", "tas", "vo") for b in ("ra", "sen", "tu", "wi", "ze") for c in ("d", "m", "l", "")

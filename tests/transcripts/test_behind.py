@@ -19,10 +19,11 @@ from tokenstream_magic.errors import BadRequest, StoreError
 from tokenstream_magic.exchange.portable import to_data
 from tokenstream_magic.record import Choice, Transcript
 from tokenstream_magic.transcripts import behind, bulk, columns, ranges, schema, writer
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.rows import put, to_row
 from tokenstream_magic.transcripts.schema import to_json
 from tokenstream_magic.transcripts.statistics import _by_any, groups
-from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transcripts.store import Store
 
 KILL_AT_EVERY_STATEMENT = """
 import os, signal, sqlite3
@@ -30,7 +31,8 @@ import sqlalchemy as sa
 from tokenstream_magic.record import Choice, Transcript
 from tokenstream_magic.transcripts import behind, bulk
 from tokenstream_magic.transcripts.statistics import _by_any, groups
-from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transcripts.addresses import default_url
+from tokenstream_magic.transcripts.store import Store
 
 bulk.BATCH, bulk.FEW, behind.SLICE, behind.BREATH, bulk.BREATH = 4, 0, 3, 0, 0
 made = [

@@ -24,8 +24,9 @@ from tokenstream_magic.mock.script import Script
 from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts import pending
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.database import Database
-from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transcripts.store import Store
 
 
 def database() -> Path:

@@ -15,13 +15,15 @@ import version1
 
 import tokenstream_magic as ts
 from tokenstream_magic.transcripts import migrations, schema
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.statistics import _by_any, groups
-from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transcripts.store import Store
 from tokenstream_magic.wire.kept import Wire
 
 OPEN = """
-from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transcripts.addresses import default_url
+from tokenstream_magic.transcripts.store import Store
 store = Store(default_url())
 assert store.count() == 6
 store.close()
@@ -31,7 +33,7 @@ KILL_AT_EVERY_STATEMENT = f"""
 import os, signal
 import alembic.config, alembic.runtime.environment, alembic.script
 import sqlalchemy as sa
-from tokenstream_magic.transcripts.store import default_url
+from tokenstream_magic.transcripts.addresses import default_url
 import tokenstream_magic.transcripts.store
 
 def open_and_die(at):

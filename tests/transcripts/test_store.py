@@ -28,8 +28,9 @@ from tokenstream_magic.record import Choice, Transcript, Usage, new_id, now
 from tokenstream_magic.run import Run, Sink
 from tokenstream_magic.timing.metrics import Timing
 from tokenstream_magic.timing.timeline import Displayed, Timeline
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.schema import batches
-from tokenstream_magic.transcripts.store import Store, default_url
+from tokenstream_magic.transcripts.store import Store
 from tokenstream_magic.transport import loop
 from tokenstream_magic.wire.kept import Wire
 

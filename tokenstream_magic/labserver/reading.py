@@ -14,9 +14,9 @@ from tokenstream_magic.labserver.cell import cell_of
 from tokenstream_magic.plain import plain
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts import open_store
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.finding import Filters
 from tokenstream_magic.transcripts.rows import from_row
-from tokenstream_magic.transcripts.store import default_url
 
 MOST = 200
 USUAL = 50

@@ -16,7 +16,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -29,13 +28,15 @@ from tokenstream_magic.errors import BadRequest, StoreError, TokenstreamError, o
 from tokenstream_magic.plain import plain_text
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts import behind, bulk, owners, switch
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.database import Database
 from tokenstream_magic.transcripts.finding import Filters, columns, newest, often
 from tokenstream_magic.transcripts.places import make_private
 from tokenstream_magic.transcripts.prepared import Prepared
 from tokenstream_magic.transcripts.readable import readable
-from tokenstream_magic.transcripts.rows import TEXTS, put_many, put_wire, recovered, remove, to_row
-from tokenstream_magic.transcripts.schema import VERSION, WORDS, batches, transcripts, version_of, wires
+from tokenstream_magic.transcripts.removal import remove_from, truncated
+from tokenstream_magic.transcripts.rows import TEXTS, put_many, put_wire, recovered, to_row
+from tokenstream_magic.transcripts.schema import VERSION, batches, transcripts, version_of, wires
 from tokenstream_magic.transcripts.spool import Spool
 from tokenstream_magic.transcripts.trouble import is_damaged, reason
 from tokenstream_magic.transcripts.writer import Writer
@@ -50,44 +51,6 @@ _LAST = re.compile(r"(?:last|latest)(?:~(\d{1,9}))?")
 _LENGTH = 26
 _MOST = 1 << 31  # more than a database can say it has
 _BY_ID = Prepared(sa.select(transcripts).where(transcripts.c.id.between(sa.bindparam("first"), sa.bindparam("last"))).limit(2))
-
-
-def default_url() -> str:
-    """``TOKENSTREAM_DATABASE``, or SQLite in the user's data directory."""
-    named = os.environ.get("TOKENSTREAM_DATABASE")
-    if named:
-        return _from_here(named)
-    from platformdirs import user_data_path
-
-    return _of_file(user_data_path("tokenstream-magic", appauthor=False) / "transcripts.db")
-
-
-@cache
-def _from_here(named: str) -> str:
-    """The address that a name means where it is first used: a change of directory makes it no other. Raises StoreError."""
-    try:
-        if "://" not in named:
-            return _of_file(Path(named).expanduser().absolute())
-        url = make_url(named)
-    except RuntimeError:
-        raise StoreError(f"There is no home directory for {one_line(named)}.", "Write TOKENSTREAM_DATABASE out.") from None
-    except (sa.exc.ArgumentError, ValueError):
-        return named  # which the store refuses
-    file = url.database or ":memory:"
-    if not url.drivername.startswith("sqlite") or file == ":memory:" or file.startswith("file:") or Path(file).is_absolute():
-        return named
-    return url.set(database=str(Path(file).absolute())).render_as_string()
-
-
-def _of_file(file: Path) -> str:
-    """The address of a file, whatever characters are in its name. Raises StoreError."""
-    address = f"sqlite:///{file}"
-    if make_url(address).database == str(file):
-        return address
-    try:
-        return sa.URL.create("sqlite", database=str(file)).render_as_string()
-    except UnicodeEncodeError:
-        raise StoreError(f"Transcripts cannot be kept in {plain_text(str(file))}: its name is no UTF-8.", "Name another place.") from None
 
 
 class Store:
@@ -262,21 +225,8 @@ class Store:
             row = self._read(sa.select(transcripts.c.owner, transcripts.c.updated_at).where(transcripts.c.id == gone.id))[0]
             if owners.is_alive(row["owner"], row["updated_at"]):
                 raise BadRequest(f"{gone.id} is still streaming.", f"Stop it first: %stream stop {gone.id}.")
-        left: list[str] = []
-        for database in filter(None, (self.database, self.spool.database if self.spool and self.spool.has_any else None)):
-            generation = database.generation
-            if not database.asked(partial(_remove, database, gone.id), writing=True):
-                left.append(f"{database.name}-wal")
-            if database.generation != generation:
-                raise StoreError(
-                    f"{gone.id} is removed, but the database was damaged, and its words are still in {database.aside}.",
-                    "Delete that file yourself when you need nothing else from it.",
-                )
-        if left:
-            raise StoreError(
-                f"{gone.id} is removed, but another program is reading the database, and its words are still in {' and '.join(left)}.",
-                "They go when that program has ended and the next transcript is deleted, or the last kernel has closed the database.",
-            )
+        spool = self.spool.database if self.spool is not None and self.spool.has_any else None
+        remove_from([database for database in (self.database, spool) if database is not None], gone.id)
         return gone
 
     def backup(self, file: str | Path) -> Path:
@@ -408,7 +358,7 @@ class Store:
                     part = []
             if part:
                 put_many(connection, part, time())
-        _truncate(copy)
+        truncated(copy)
         copy.dispose()
 
 
@@ -481,26 +431,6 @@ def _version(database: Database) -> int:
             return version_of(connection) or VERSION
 
     return database.asked(read)
-
-
-def _remove(database: Database, id: str) -> bool:
-    """Removes a transcript; whether nothing of it is left in the write-ahead log either."""
-    with database.writing() as connection:
-        remove(connection, id)
-        if database.is_sqlite:  # deleted words stay in the index until its parts are merged
-            connection.exec_driver_sql(f"INSERT INTO {WORDS} ({WORDS}) VALUES ('optimize')")  # noqa: S608 - our own name
-    return _truncate(database)
-
-
-def _truncate(database: Database) -> bool:
-    """Empties the write-ahead log into the file; whether it could: a reader in the middle of something is waited for, but not for ever."""
-    if database.is_sqlite:
-        with database.reading() as connection:
-            raw = connection.connection.driver_connection
-            connection.rollback()
-            if raw is not None:
-                return not raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    return True
 
 
 _lock = threading.Lock()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
+from tokenstream_magic.transcripts.addresses import default_url
 from tokenstream_magic.transcripts.schema import metadata
-from tokenstream_magic.transcripts.store import default_url
 
 if not context.is_offline_mode():
     import sqlalchemy as sa
