@@ -71,9 +71,13 @@ def test_a_stop_at_any_tick_of_the_connecting_ends_the_run(mock: MockServer, tic
     assert run.future.result(5).outcome == "stopped"
 
 
-def test_one_run_that_cannot_be_written_does_not_keep_the_others_from_it(mock: MockServer, caplog) -> None:
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_one_run_that_cannot_be_written_does_not_keep_the_others_from_it(mock: MockServer, caplog, is_begun: bool) -> None:
     writer = ts.transcripts.open_store().writer
     broken = api.start("Hi", "endless", base_url=mock.base_url)
+    if is_begun:
+        mock.wait_for(1)
+        writer.flush()
     broken.transcript.tags = [object()]  # nothing that came in from outside: what cleaning cannot foresee
     mock.wait_for(1)
     fine = ts.stream("Hi", "hello", base_url=mock.base_url)
@@ -82,6 +86,8 @@ def test_one_run_that_cannot_be_written_does_not_keep_the_others_from_it(mock: M
     writer.flush()
     assert ts.transcripts.get(fine.id).outcome == "complete"
     assert "cannot be saved" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert any(said.startswith("not saved: ") for said in broken.transcript.diagnostics)
     assert writer._runs == {}
 
 

@@ -8,7 +8,7 @@ from tokenstream_magic.timing.packing import decode, encode, extend, pack, unpac
 from tokenstream_magic.timing.timeline import CHANNELS, KEPT_ALIVE, MOMENTS, Displayed, Stamp, Timeline
 
 MS = 1_000_000
-EVENT = st.tuples(st.integers(0, 10**11), st.integers(0, len(CHANNELS) - 1), st.integers(0, 2**32 - 1), st.booleans(), st.integers(0, 15))
+EVENT = st.tuples(st.integers(0, 10**11), st.integers(0, len(CHANNELS) - 1), st.integers(0, 2**32 - 1), st.booleans(), st.integers(0, 18))
 
 
 def timeline(events, requested=5_000):
@@ -52,11 +52,35 @@ def test_the_first_content_is_found_on_each_channel():
     assert [made.first_on(channel) for channel in range(4)] == [20, 10, None, None]
 
 
-def test_choices_beyond_the_fifteenth_share_a_number():
+def test_choices_behind_the_fifteenth_are_told_apart_and_nothing_else_costs_more():
     made = Timeline(requested=0)
-    for choice in (15, 16, 1000):
+    for choice in (0, 15, 16, 1000, 3):
         made.add(1, 3, 1, 0, choice)
-    assert [(stamp.choice, stamp.channel) for stamp in made] == [(15, "tool")] * 3
+    assert [(stamp.choice, stamp.channel) for stamp in made] == [(choice, "tool") for choice in (0, 15, 16, 1000, 3)]
+    assert made.characters() == {(choice, "tool"): 1 for choice in (0, 15, 16, 1000, 3)}
+    assert made.as_dict()["flag_runs"] == [0x83, 1, 0x7B, 1, 0x17B, 1, (1000 - 15) << 8 | 0x7B, 1, 0x1B, 1]
+    column = encode(made)
+    assert decode(column) == made
+    assert [stamp.choice for stamp in decode(encode(made, 2))] == [0, 15]
+    usual = timeline([(MS, 0, 3, False, number % 16) for number in range(400)])
+    assert usual._later is None
+    assert encode(usual)[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("packed", "wrong"),
+    [
+        (pack, (b"\xfc\0\1\1", b"\x84\1\1\1", b"\xfc" + b"\xff" * 5 + b"\1\1\1", b"\xfc")),
+        (encode, (b"\6\0\0\0\1\0\xfc\1\0\1\1\0\0\0", b"\6\0\0\0\1\0\x84\1\1\1\1\0\0\0", b"\6\0\0\0\1\0\xfc\1\1\1\1\0")),
+    ],
+)
+def test_a_later_choice_that_is_none_is_damage(packed, wrong):
+    made = Timeline(requested=0)
+    made.add(1, 0, 1, 0, 16)
+    assert [stamp.choice for stamp in decode(packed(made))] == [16]
+    for column in wrong:
+        with pytest.raises(ValueError, match="damaged"):
+            decode(column)
 
 
 def test_moments_are_milliseconds_from_the_request_to_a_microsecond():
@@ -334,13 +358,18 @@ def test_a_column_of_version_6_is_read():
     assert decode(bytes.fromhex(PLAIN)) == made
 
 
-def test_steps_of_any_size_come_back():
-    made = Timeline(requested=0)
-    for number, at in enumerate((-(1 << 63), (1 << 63) - 1, -(1 << 63), 0)):
-        made.add(at, 0, 1 << 8 * number, number)
-    back = decode(encode(made))
-    assert [stamp.offset_ns for stamp in back] == [-(1 << 63), (1 << 63) - 1, -(1 << 63), 0]
-    assert back == made
+LEAST, MOST = -(1 << 63), (1 << 63) - 1
+
+
+@pytest.mark.parametrize("stamps", [(LEAST, MOST, LEAST, 0), (MOST, LEAST), (1 << 62, LEAST, 0), (0, -1, 1 << 62), (5, 4)])
+def test_steps_of_any_size_come_back(stamps):
+    for size in (1, 1 << 8):
+        made = Timeline(requested=0)
+        for number, at in enumerate(stamps):
+            made.add(at, 0, size, number)
+        back = decode(encode(made))
+        assert [stamp.offset_ns for stamp in back] == list(stamps)
+        assert back == made
 
 
 def test_a_small_column_cannot_claim_very_many_events():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import random
 import sqlite3
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import tokenstream_magic as ts
 from tokenstream_magic.errors import BadRequest, StoreError
@@ -267,6 +270,61 @@ def test_a_long_file_is_not_held_in_memory_and_refused_whole(tmp_path: Path, mon
     assert most <= bulk.BATCH + 3
     assert [t.prompt for t in ts.transcripts.open_store().each()] == [f"question{n}" for n in range(60)]
     assert not behind.is_behind(ts.transcripts.open_store().database)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_collector_looks_at_what_an_import_made_and_not_through_the_whole_process(either: str, fails: bool) -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.own = self
+
+    generations: set[int] = set()
+    alive: list[weakref.ref[Circle]] = []
+    most = 0
+
+    def looked(phase: str, about: dict[str, int]) -> None:
+        generations.add(about["generation"])
+
+    def circular() -> Iterator[Transcript]:
+        nonlocal most
+        gc.callbacks.append(looked)
+        for n in range(50):
+            assert not gc.isenabled()
+            alive.append(weakref.ref(Circle()))
+            most = max(most, sum(one() is not None for one in alive))
+            yield made(n)
+        gc.callbacks.remove(looked)
+        if fails:
+            raise BadRequest("The last is hostile.")
+
+    assert gc.isenabled()
+    with pytest.raises(BadRequest) if fails else contextlib.nullcontext():
+        assert ts.transcripts.open_store().add_many(circular()) == 50
+    assert gc.isenabled()
+    assert generations == {1}
+    assert most <= 2 * bulk.BATCH
+
+
+def test_what_fts5_holds_in_memory_is_much_only_while_many_are_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, held = ts.transcripts.open_store(), []
+    enter = behind._enter
+
+    def sizes() -> list[tuple[int]]:
+        with sqlite3.connect(store.path) as connection:
+            return connection.execute("SELECT v FROM transcripts_words_config WHERE k = 'hashsize'").fetchall()
+
+    def seen(connection: sa.Connection, first: int, last: int) -> None:
+        held.append(connection.exec_driver_sql("SELECT v FROM transcripts_words_config WHERE k = 'hashsize'").scalar())
+        if len(held) == 2:
+            raise OSError(28, "No space left on device")
+        enter(connection, first, last)
+
+    store.add_many([made(n) for n in range(10)])
+    monkeypatch.setattr(behind, "_enter", seen)
+    assert store.catch_up() and sizes() == [(behind._USUAL,)]
+    assert not store.catch_up() and sizes() == [(behind._USUAL,)]
+    assert len(held) > 3 and {*held} == {behind._MUCH}
+    assert len(store.recent(100, query="zebra")) == 10
 
 
 def test_what_waits_is_counted_whatever_it_is_called(either: str) -> None:

@@ -27,10 +27,15 @@ from tokenstream_magic.mock.server import MockServer
 from tokenstream_magic.record import Choice, Transcript, Usage, new_id, now
 from tokenstream_magic.run import Run, Sink
 from tokenstream_magic.timing.metrics import Timing
+from tokenstream_magic.timing.packing import encode, pack
 from tokenstream_magic.timing.timeline import Displayed, Timeline
 from tokenstream_magic.transcripts.addresses import default_url
+from tokenstream_magic.transcripts.readable import DAMAGED
+from tokenstream_magic.transcripts.rows import CRASHED, TIMES_DAMAGED, to_row
+from tokenstream_magic.transcripts.salvage import salvage
 from tokenstream_magic.transcripts.schema import batches
 from tokenstream_magic.transcripts.store import Store
+from tokenstream_magic.transcripts.unfinished import finished
 from tokenstream_magic.transport import loop
 from tokenstream_magic.wire.kept import Wire
 
@@ -284,6 +289,40 @@ def test_something_that_is_no_database_is_said_in_one_line(tmp_path: Path) -> No
     assert "file is not a database" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert file.read_bytes().startswith(b"these are notes")
+
+
+@pytest.mark.parametrize("column", [b"\x08\x01", b"\x05nothing that unpacks", b"\xfc\0\1\1", b"\x08" + bytes(8) + b"\1"])
+def test_a_damaged_timeline_is_told_and_costs_nothing_else(mock: MockServer, tmp_path: Path, column: bytes) -> None:
+    sent = [ts.stream("Hi", "hello", base_url=mock.base_url) for _ in range(3)]
+    ts.transcripts.open_store().writer.flush()
+    with sqlite3.connect(database()) as connection:
+        connection.execute("UPDATE transcripts SET timeline = ? WHERE id = ?", (column, sent[1].id))
+    last, damaged, first = ts.transcripts.recent()
+    assert (damaged.text, damaged.outcome, damaged.timing) == (sent[1].text, "complete", sent[1].timing)
+    assert (len(damaged.timeline), damaged.diagnostics[-1]) == (0, TIMES_DAMAGED)
+    assert (first.timeline, last.timeline) == (sent[0].timeline, sent[2].timeline)
+    assert (first.diagnostics, last.diagnostics) == (sent[0].diagnostics, sent[2].diagnostics)
+    assert set(ts.transcripts.to_pandas("chunks")["transcript"]) == {sent[0].id, sent[2].id}
+    assert api.start("", replay=damaged.id, speed="instant").wait().text == sent[1].text
+    file = ts.transcripts.export(tmp_path / "all.jsonl")
+    into = Store(f"sqlite:///{tmp_path / 'saved.db'}")
+    assert salvage(database(), into.database) == 3
+    assert into.get(damaged.id).diagnostics[-1] == TIMES_DAMAGED
+    into.close()
+    ts.transcripts.delete(damaged.id)
+    assert ts.transcripts.import_file(file) == (1, 2)
+    assert ts.transcripts.get(damaged.id).text == sent[1].text
+
+
+def test_a_killed_run_whose_first_times_are_damaged_keeps_its_text_and_claims_no_times(mock: MockServer) -> None:
+    sent = ts.stream("Hi", "hello", base_url=mock.base_url)
+    batch = {"number": 0, "pieces": [["text", 0, sent.text]], "timeline": pack(sent.timeline, 1)}
+    row = {**to_row(sent), "text": "", "reasoning": "", "refusal": "", "choices": None, "outcome": "running"}
+    whole, _ = finished(row | {"timeline": encode(sent.timeline, 1)}, [batch])
+    assert (whole["text"], whole["chunks"]) == (sent.text, len(sent.timeline))
+    damaged, _ = finished(row | {"timeline": b"\x08\x01"}, [batch])
+    assert (damaged["text"], damaged["chunks"], damaged["stop_cause"]) == (sent.text, 0, "crash")
+    assert damaged["diagnostics"] == [DAMAGED, CRASHED]
 
 
 @pytest.mark.parametrize("killed_after", [8, 25, 60])

@@ -14,12 +14,13 @@ from tokenstream_magic.errors import BadRequest
 from tokenstream_magic.plain import DEPTH, plain, plain_text
 from tokenstream_magic.record import FORMATS, Choice, Transcript, Usage
 from tokenstream_magic.timing.metrics import Timing, measure
-from tokenstream_magic.timing.timeline import CHANNELS, KEPT_ALIVE, MOMENTS, Displayed, Timeline
+from tokenstream_magic.timing.timeline import CHANNELS, CHOICE_BITS, CHOICE_SHIFT, KEPT_ALIVE, LATER, MOMENTS, Displayed, Timeline
 
 TEXT_LIMIT = 16 * 1024 * 1024
 MOST_EVENTS = 2_000_000
 MOST_CHOICES = 1024
 MOST_INDEX = MOST_CHOICES * 1024
+MOST_FLAGS = MOST_INDEX << 8 | 0xFF
 MOST_LISTED = 10_000
 MOST_COUNTED = 1 << 32
 SHORT = 4096  # characters of a name
@@ -229,14 +230,15 @@ class Check:
                 self.fail("has a timeline entry that is no whole number")
         if steps and not (min(columns["characters"]) >= 0 and max(columns["characters"]) < 1 << 32):
             self.fail("has a timeline entry that cannot be")
-        if steps and not (
-            min(columns["flags"]) >= 0 and max(columns["flags"]) <= 0xFF and max(f & 7 for f in columns["flags"]) < len(CHANNELS)
-        ):
+        if any(not 0 <= flags <= MOST_FLAGS or flags & LATER for flags in set(columns["flags"])):
+            self.fail("has a timeline entry that cannot be")
+        if any(flags > 0xFF and flags >> CHOICE_SHIFT & CHOICE_BITS < CHOICE_BITS for flags in set(columns["flags"])):
             self.fail("has a timeline entry that cannot be")
         at = list(accumulate(steps if exact is not None else [step * 1000 for step in steps]))
         if at and not -LONGEST_NS <= min(at) <= max(at) <= LONGEST_NS:
             self.fail("has a timeline entry that cannot be")
-        timeline.fill(at, columns["characters"], bytes(columns["flags"]))
+        later = [flags >> 8 for flags in columns["flags"] if flags > 0xFF]
+        timeline.fill(at, columns["characters"], bytes([f if f <= 0xFF else f & 0xFF | LATER for f in columns["flags"]]), later)
         self.moments(timeline, given)
         self.beside(timeline, given)
         return timeline
@@ -283,9 +285,11 @@ class Check:
     def agreement(self, timeline: Timeline, choices: Sequence[Choice]) -> None:
         """The timeline says of no text that there is more of it than there is."""
         counted = timeline.characters()
+        last = max((index for index, _ in counted), default=0)
+        shared = CHOICE_BITS if last == CHOICE_BITS else MOST_INDEX  # in older files all that come later are the fifteenth
         sizes: dict[tuple[int, str], int] = {}
         for choice in choices:
-            index = min(choice.index, 15)
+            index = min(choice.index, shared)
             for channel in CHANNELS:
                 arguments = sum(len(call["arguments"]) for call in choice.tool_calls)
                 size = arguments if channel == "tool" else len(getattr(choice, channel))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tokenstream_magic.display.bundle import document as whole
@@ -14,7 +13,7 @@ from tokenstream_magic.labserver.cell import cell_of
 from tokenstream_magic.plain import plain
 from tokenstream_magic.record import Transcript
 from tokenstream_magic.transcripts import open_store
-from tokenstream_magic.transcripts.addresses import default_url
+from tokenstream_magic.transcripts.addresses import directory
 from tokenstream_magic.transcripts.finding import Filters
 from tokenstream_magic.transcripts.rows import from_row
 
@@ -83,9 +82,8 @@ def status() -> dict[str, Any]:
 
 def without_directories(text: str) -> str:
     """``text`` with the store called by its file's name: a page needs no directory of the server's."""
-    driver, _, place = default_url().partition("://")
-    directory = str(Path(place.removeprefix("/")).parent) if driver.startswith("sqlite") else ""
-    return text.replace(f"{directory}/", "").replace(f"{directory}\\", "") if len(directory) > 1 else text
+    place = directory()
+    return text.replace(f"{place}/", "").replace(f"{place}\\", "") if len(place) > 1 else text
 
 
 def _row(transcript: Transcript) -> dict[str, Any]:

@@ -34,14 +34,14 @@ _FLAGS_OF = [bytes((kind, kind | NEW_READ)) for kind in range(NEW_READ)]
 _ONLY_FRESH = bytes(flags & NEW_READ for flags in range(256))
 _LOWER = [(1 << 8 * count) - 1 for count in range(FEW + 1)]
 _HEADS = [struct.Struct(f"<3BH2B{count}i") for count in range(len(MOMENTS))]
+_LANES = [(1 << 64 * count) - 1 for count in range(FEW + 1)]  # 64 bits for each of so many events
 
 
-def _in_every(lane: int) -> list[int]:
-    """Numbers of so many lanes of 64 bits, as there may be events, with the same in each."""
-    return [int.from_bytes(lane.to_bytes(8, "little") * count, "little") for count in range(FEW + 1)]
+def _in_every(lane: int) -> int:
+    """A number with the same 64 bits for each event there may be."""
+    return int.from_bytes(lane.to_bytes(8, "little") * FEW, "little")
 
 
-_LANES = _in_every((1 << 64) - 1)
 _BEYOND = [_in_every((1 << 64) - (1 << 8 * width)) for width in range(9)]  # the bytes that a step has beyond so many
 _BACKWARDS = _in_every(1 << 63)
 _OLD_WIDTHS = {4: "i", 8: "q"}
@@ -82,20 +82,20 @@ def _steps(stamps: array[int], start: int) -> tuple[bytes, ...]:
     They are taken of all stamps at once, as one number of 64 bits a stamp: where time does not go back, none borrows of the next.
     """
     count = len(stamps)
-    if start >> 63:
+    if start >> 63 or (count and stamps[-1] < 0):
         raise OverflowError
     if sys.byteorder == "big":
         stamps.byteswap()
     whole = int.from_bytes(stamps.tobytes(), "little")
     steps = whole - ((whole << 64 | start) & _LANES[count])
     raw = steps.to_bytes(8 * count, "little")
-    if not steps & _BEYOND[4][count]:  # as nearly all are
-        if not steps & _BEYOND[3][count]:
+    if not steps & _BEYOND[4]:  # as nearly all are
+        if not steps & _BEYOND[3]:
             return b"\3", raw[::8], raw[1::8], raw[2::8]
         return b"\4", raw[::8], raw[1::8], raw[2::8], raw[3::8]
-    if steps & _BACKWARDS[count]:
+    if (steps | whole) & _BACKWARDS:
         raise ValueError(DAMAGED)
-    width = next(width for width in range(5, 9) if not steps & _BEYOND[width][count])
+    width = next(width for width in range(5, 9) if not steps & _BEYOND[width])
     return bytes((width,)), *[raw[place::8] for place in range(width)]
 
 

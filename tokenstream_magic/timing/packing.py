@@ -14,13 +14,14 @@ from tokenstream_magic.timing.compact import DAMAGED, planes, read_planes, read_
 from tokenstream_magic.timing.few import FEW, FEW_VERSION, OLD_FEW_VERSION, few, read_few, read_old_few
 from tokenstream_magic.timing.timeline import (
     CHANNEL_BITS,
-    CHANNELS,
     CHOICE_BITS,
     CHOICE_SHIFT,
     KEPT_ALIVE,
+    LATER,
     MOMENTS,
     Displayed,
     Timeline,
+    late,
     moments_of,
 )  # fmt: skip
 
@@ -41,15 +42,15 @@ def encode(timeline: Timeline, stop: int | None = None) -> bytes:
     """All of it, or the first ``stop`` events, in a compact column, to the nanosecond; :func:`decode` reads it.
 
     One byte of version, then, behind zlib unless it is very short: a bit for each single stamp that is known, the counts, and
-    the zigzag ns of those stamps from the origin; the flags of all events, their characters, and their zigzag ns since the
-    event before; then the keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the
+    the zigzag ns of those stamps from the origin; the flags of all events, for those that say so how far their choice is behind
+    the fifteenth, their characters, and their zigzag ns since the event before; then the keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the
     next), and the display's figures behind a 1, or a 0. The stamps, the characters and the steps are each a width, all lowest
     bytes, all second bytes and so on: like stands beside like, so that what hardly changes costs next to nothing.
 
     Few events without anything beside them are written by :func:`~tokenstream_magic.timing.few.few`.
     """
     count = len(timeline) if stop is None else stop
-    if count <= FEW and not timeline.keep_alives and not timeline._alive and timeline.displayed is None:
+    if count <= FEW and not timeline.keep_alives and not timeline._alive and timeline.displayed is None and timeline._later is None:
         column = few(timeline, count)
         if column:
             return column
@@ -60,7 +61,10 @@ def encode(timeline: Timeline, stop: int | None = None) -> bytes:
             moments.append(at - origin << 1 if at >= origin else (origin - at << 1) - 1)
     varints(out, [known, timeline.reads, timeline.keep_alives, count])
     planes(out, moments)
-    out += timeline._flags[:count]
+    flags = timeline._flags[:count]
+    out += flags
+    if timeline._later is not None and (behind := late(flags)):
+        planes(out, timeline._later[:behind].tolist())
     planes(out, timeline._characters[:count].tolist())
     stamps = timeline._at[:count].tolist()
     steps = list(map(sub, stamps, [origin, *stamps]))
@@ -110,6 +114,7 @@ def decode(column: bytes) -> Timeline:
     position += count
     if len(flags) != count:
         raise ValueError(DAMAGED)
+    later, position = read_planes(body, position, behind) if newest and (behind := late(flags)) else (None, position)
     read = read_planes if newest else read_varints
     characters, position = read(body, position, count)
     steps, position = read(body, position, count)
@@ -118,7 +123,7 @@ def decode(column: bytes) -> Timeline:
         alive, displayed, position = _read_beside(body, position)
     if position != len(body):
         raise ValueError(DAMAGED)
-    timeline.fill(list(accumulate([step >> 1 if not step & 1 else -(step + 1 >> 1) for step in steps])), characters, flags)
+    timeline.fill(list(accumulate([step >> 1 if not step & 1 else -(step + 1 >> 1) for step in steps])), characters, flags, later)
     try:
         timeline.keep_alive_offsets = alive
     except OverflowError:
@@ -168,13 +173,16 @@ def unpack(packed: bytes) -> Timeline:
 def pack(timeline: Timeline, start: int = 0, stop: int | None = None) -> bytes:
     """The content events from number ``start`` to ``stop`` as bytes: per event its flags, characters and ns since the event before.
 
-    The first offset of a pack counts from the request. :func:`unpack` reads one or several packs put end to end.
+    Where the flags say so, how far the choice is behind the fifteenth follows them. The first offset of a pack counts from the request. :func:`unpack` reads one or several packs put end to end.
     """
     out = bytearray()
     stop = len(timeline) if stop is None else stop
     before = timeline._at[start - 1] if start else timeline.origin
+    later = iter(timeline._later[late(timeline._flags[:start]) :] if timeline._later is not None else ())
     for flags, characters, at in zip(timeline._flags[start:stop], timeline._characters[start:stop], timeline._at[start:stop], strict=True):
         out.append(flags)
+        if flags & LATER:
+            varint(out, next(later))
         if characters > 0x7F:
             varint(out, characters)
         else:
@@ -189,11 +197,16 @@ def extend(timeline: Timeline, packed: bytes) -> None:
     timeline.requested = timeline.origin if timeline.requested is None else timeline.requested
     at, position, read = timeline.last or timeline.requested, 0, timeline._last_read
     while position < len(packed):
-        flags = packed[position]
-        characters, position = read_varint(packed, position + 1)
+        flags, position, behind = packed[position], position + 1, 0
+        choice = flags >> CHOICE_SHIFT & CHOICE_BITS
+        if flags & LATER:
+            behind, position = read_varint(packed, position)
+            if choice < CHOICE_BITS or not 0 < behind < 1 << 32:
+                raise ValueError(DAMAGED)
+        characters, position = read_varint(packed, position)
         delta, position = read_varint(packed, position)
         at += delta
-        if flags & CHANNEL_BITS >= len(CHANNELS) or characters >= 1 << 32 or at >= 1 << 63:
+        if characters >= 1 << 32 or at >= 1 << 63:
             raise ValueError(DAMAGED)
         read += flags >> 7
-        timeline.add(at, flags & CHANNEL_BITS, characters, read, flags >> CHOICE_SHIFT & CHOICE_BITS)
+        timeline.add(at, flags & CHANNEL_BITS, characters, read, choice + behind)

@@ -3,12 +3,15 @@
 A stamp is taken when the bytes arrive from the network, before they are parsed or shown; all events of one read
 share its stamp. Per content event 13 bytes are kept in memory, and about five when packed or encoded. Beside the events
 stand the moments of a run, the keep-alives of its silences, and how far behind the display was.
+
+The flags of an event are its channel, its choice and whether it begins a read. Few runs have more than sixteen choices, so
+these have four bits of them; of a choice behind the fifteenth, :data:`LATER` is set and how far it is behind stands apart.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter, sub
@@ -17,11 +20,14 @@ from typing import Any, NamedTuple
 from tokenstream_magic.timing.compact import DAMAGED
 
 CHANNELS = ("text", "reasoning", "refusal", "tool")
-CHANNEL_BITS = 0x07
+CHANNEL_BITS = 0x03
+LATER = 0x04
 CHOICE_SHIFT = 3
 CHOICE_BITS = 0x0F
 NEW_READ = 0x80
-_KNOWN_FLAGS = bytes(flags for flags in range(256) if flags & CHANNEL_BITS < len(CHANNELS))
+_LAST_CHOICE = CHOICE_BITS << CHOICE_SHIFT
+_KNOWN_FLAGS = bytes(flags for flags in range(256) if not flags & LATER or flags & _LAST_CHOICE == _LAST_CHOICE)
+_NOT_LATER = bytes(flags for flags in range(256) if not flags & LATER)
 _OF_READ_BEFORE = bytes(range(NEW_READ))
 _DICTIONARY_VERSION = 1
 QUIET_NS = 100_000_000  # silence from which a keep-alive is worth a stamp: before, the text itself says that the server lives
@@ -91,6 +97,7 @@ class Timeline:
     _last_read: int = -1
     _alive: array[int] | None = None  # None where no stamps were kept, as in records of older versions
     _apart: int = QUIET_NS
+    _later: array[int] | None = None  # None where there is no choice behind the fifteenth
 
     def add(self, at: int, channel: int, characters: int, read: int, choice: int = 0) -> None:
         """One content event at ``at`` (monotonic ns) on ``CHANNELS[channel]``, brought by read number ``read``."""
@@ -98,7 +105,12 @@ class Timeline:
         self._characters.append(characters)
         fresh = NEW_READ if read != self._last_read else 0
         self._last_read = read
-        self._flags.append(channel | min(choice, CHOICE_BITS) << CHOICE_SHIFT | fresh)
+        if choice > CHOICE_BITS:
+            if self._later is None:
+                self._later = array("I")
+            self._later.append(choice - CHOICE_BITS)
+            channel, choice = channel | LATER, CHOICE_BITS
+        self._flags.append(channel | choice << CHOICE_SHIFT | fresh)
 
     def alive(self, at: int) -> None:
         """A keep-alive at ``at``. Its stamp is kept when it came in a silence; those of one moment, as a stream begins with, are one.
@@ -128,12 +140,16 @@ class Timeline:
     def keep_alive_offsets(self, offsets: list[int] | None) -> None:
         self._alive = None if offsets is None else array("q", [self.origin + offset for offset in offsets])
 
-    def fill(self, at: list[int], characters: list[int], flags: bytes) -> None:
-        """All content events at once, in the place of those there are. Raises ValueError for what no event can be."""
-        if flags.translate(None, _KNOWN_FLAGS):
+    def fill(self, at: list[int], characters: list[int], flags: bytes, later: list[int] | None = None) -> None:
+        """All content events at once, in the place of those there are. Raises ValueError for what no event can be.
+
+        ``later`` is how far behind the fifteenth the choices of those are whose flags say that they are.
+        """
+        if flags.translate(None, _KNOWN_FLAGS) or late(flags) != len(later or ()) or (later and min(later) < 1):
             raise ValueError(DAMAGED)
         try:
             self._at, self._characters, self._flags = array("q", at), array("I", characters), bytearray(flags)
+            self._later = array("I", later) if later else None
         except OverflowError:
             raise ValueError(DAMAGED) from None
         self._last_read = self.fresh_reads - 1
@@ -157,10 +173,10 @@ class Timeline:
     def __iter__(self) -> Iterator[Stamp]:
         origin = self.origin
         read = -1
-        for at, characters, flags in zip(self._at, self._characters, self._flags, strict=False):
-            read += flags >> 7
-            channel = CHANNELS[flags & CHANNEL_BITS]
-            yield Stamp(at - origin, channel, characters, read, flags >> CHOICE_SHIFT & CHOICE_BITS)
+        for at, characters, kind in zip(self._at, self._characters, self.kinds(), strict=False):
+            if kind & NEW_READ:
+                read += 1
+            yield Stamp(at - origin, CHANNELS[kind & CHANNEL_BITS], characters, read, (kind >> CHOICE_SHIFT & CHOICE_BITS) + (kind >> 8))
 
     @property
     def origin(self) -> int:
@@ -189,10 +205,18 @@ class Timeline:
     def characters(self) -> dict[tuple[int, str], int]:
         """How many characters there are of each choice and channel."""
         counted: dict[int, int] = {}
-        for flags, characters in zip(self._flags, self._characters, strict=False):
-            kind = flags & ~NEW_READ
+        for kind, characters in zip(self.kinds(), self._characters, strict=False):
+            kind &= ~NEW_READ  # noqa: PLW2901 - in which read it came counts nothing
             counted[kind] = counted.get(kind, 0) + characters
-        return {(kind >> CHOICE_SHIFT & CHOICE_BITS, CHANNELS[kind & CHANNEL_BITS]): n for kind, n in counted.items()}
+        return {((kind >> CHOICE_SHIFT & CHOICE_BITS) + (kind >> 8), CHANNELS[kind & CHANNEL_BITS]): n for kind, n in counted.items()}
+
+    def kinds(self) -> Iterable[int]:
+        """The flags of each event as one number: above their byte is how far its choice is behind the fifteenth."""
+        every = self._flags[:]  # before what belongs to them is looked for: a running stream appends them last
+        if self._later is None:
+            return every
+        later = iter(self._later)
+        return [flags ^ LATER | next(later) << 8 if flags & LATER else flags for flags in every]
 
     def gaps(self) -> list[int]:
         """Inter-chunk latencies in ns: the time from each content event to the next."""
@@ -212,7 +236,8 @@ class Timeline:
     def as_dict(self) -> dict[str, Any]:
         """The timeline for a notebook or an export: ``moments_ms``, and per event us since the one before it.
 
-        ``flag_runs`` is flags and how many events in a row have them, in turn: an answer of one kind needs two numbers.
+        ``flag_runs`` is flags, as of :meth:`kinds`, and how many events in a row have them, in turn: an answer of one kind
+        needs two numbers.
         """
         origin, before = self.origin, 0
         deltas = []
@@ -229,5 +254,10 @@ class Timeline:
             **({"displayed_us": self.displayed._asdict()} if self.displayed is not None else {}),
             "delta_us": deltas,
             "characters": self._characters.tolist(),
-            "flag_runs": [number for flags, same in groupby(self._flags) for number in (flags, sum(1 for _ in same))],
+            "flag_runs": [number for flags, same in groupby(self.kinds()) for number in (flags, sum(1 for _ in same))],
         }
+
+
+def late(flags: bytes | bytearray) -> int:
+    """Of how many events with these flags the choice is behind the fifteenth."""
+    return len(flags.translate(None, _NOT_LATER))

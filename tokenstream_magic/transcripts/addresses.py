@@ -13,8 +13,8 @@ from tokenstream_magic.errors import StoreError, one_line
 from tokenstream_magic.plain import plain_text
 
 
-def default_url() -> str:
-    """``TOKENSTREAM_DATABASE``, or SQLite in the user's data directory."""
+def default_url() -> str | sa.URL:
+    """``TOKENSTREAM_DATABASE``, or SQLite in the user's data directory. Raises StoreError where that is no place."""
     named = os.environ.get("TOKENSTREAM_DATABASE")
     if named:
         return _from_here(named)
@@ -23,8 +23,14 @@ def default_url() -> str:
     return _of_file(user_data_path("tokenstream-magic", appauthor=False) / "transcripts.db")
 
 
+def directory() -> str:
+    """Where the file of the transcripts is; nothing where they are not in a file."""
+    url = make_url(default_url())
+    return str(Path(url.database or "").parent) if url.drivername.startswith("sqlite") else ""
+
+
 @cache
-def _from_here(named: str) -> str:
+def _from_here(named: str) -> str | sa.URL:
     """The address that a name means where it is first used: a change of directory makes it no other. Raises StoreError."""
     try:
         if "://" not in named:
@@ -37,15 +43,14 @@ def _from_here(named: str) -> str:
     file = url.database or ":memory:"
     if not url.drivername.startswith("sqlite") or file == ":memory:" or file.startswith("file:") or Path(file).is_absolute():
         return named
-    return url.set(database=str(Path(file).absolute())).render_as_string()
+    return url.set(database=str(Path(file).absolute()))
 
 
-def _of_file(file: Path) -> str:
-    """The address of a file, whatever characters are in its name. Raises StoreError."""
-    address = f"sqlite:///{file}"
-    if make_url(address).database == str(file):
-        return address
+def _of_file(file: Path) -> str | sa.URL:
+    """The address of a file, whatever characters are in its name: not every one can be written as a text. Raises StoreError."""
     try:
-        return sa.URL.create("sqlite", database=str(file)).render_as_string()
+        str(file).encode()
+        address = f"sqlite:///{file}"
+        return address if make_url(address) == sa.URL.create("sqlite", database=str(file)) else sa.URL.create("sqlite", database=str(file))
     except UnicodeEncodeError:
         raise StoreError(f"Transcripts cannot be kept in {plain_text(str(file))}: its name is no UTF-8.", "Name another place.") from None

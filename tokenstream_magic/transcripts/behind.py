@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from tokenstream_magic.transcripts.database import Database
 
 SLICE = 4000
+_MUCH, _USUAL = 1 << 24, 1 << 20  # bytes of words that FTS5 holds before they become a part of its index, to be merged with others
 BREATH = 1 / 16  # of the time a transaction took: others who wait to write look again in pauses, and must find one
 
 _TEXTS = ", ".join(SEARCHED)
 _SPAN = "FROM transcripts WHERE seq BETWEEN ? AND ? AND outcome != 'running'"
 _MORE = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _SEARCH = f"INSERT INTO {WORDS} (rowid, {_TEXTS}) SELECT seq, {_TEXTS} {_SPAN}"
+_HOLD = f"INSERT INTO {WORDS} ({WORDS}, rank) VALUES ('hashsize', ?)"  # noqa: S608 - ours
 _COUNT = (
     f"INSERT INTO counted SELECT 'outcome', model, outcome, count(*) {_SPAN} GROUP BY model, outcome {_MORE}",
     *(
@@ -128,7 +130,9 @@ def catch_up(database: Database, slices: int | None = None) -> bool:
                     return True
                 first, last = later[0]
                 end = min(last, first + SLICE - 1)
+                connection.exec_driver_sql(_HOLD, (_MUCH,))
                 _enter(connection, first, end)
+                connection.exec_driver_sql(_HOLD, (_USUAL,))  # for whoever writes next; what is held is written by the commit
                 connection.exec_driver_sql("DELETE FROM behind WHERE first = ?", (first,))
                 if end < last:
                     connection.exec_driver_sql("INSERT INTO behind VALUES (?, ?)", (end + 1, last))

@@ -42,6 +42,7 @@ _LARGEST = 1 << 25  # bytes of texts, about, that are waited for before they are
 _HELD = 1 << 27  # bytes that wait in memory, about
 _ROW = 3000  # of them what a row takes beside its texts
 _ANOTHER = "UNIQUE constraint failed: transcripts.id"
+_YOUNG = 1  # the generation of objects that are not older than a part or two
 _PLAIN = 2  # the version of marshal that looks for no value twice
 
 _Make = Callable[[list[Transcript]], Any]
@@ -70,8 +71,11 @@ def add(database: Database, found: Iterable[Transcript]) -> int:
     with contextlib.ExitStack() as stack:
         if not isinstance(found, Sequence):
             waiting = stack.enter_context(contextlib.closing(_Waiting(database.file)))
-            for part in parts:
-                waiting.add(part)
+            with _uncollected() as collects:
+                for part in parts:
+                    waiting.add(part)
+                    if collects:
+                        gc.collect(_YOUNG)  # what was made for this part, and not the whole process
             is_few, parts = waiting.rows <= FEW, iter(waiting)
         else:
             is_few = len(found) <= FEW
@@ -137,12 +141,15 @@ def _ahead(parts: Iterator[_Part]) -> Generator[_Part]:
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """The garbage collector does not look through all that waits to be written, again and again: there is nothing for it."""
+def _uncollected() -> Iterator[bool]:
+    """The garbage collector does not look through all that waits to be written, again and again: there is nothing for it.
+
+    Whether it was looking before.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
-        yield
+        yield collects
     finally:
         if collects:
             gc.enable()

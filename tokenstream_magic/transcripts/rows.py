@@ -35,6 +35,7 @@ _OF_RUN = transcripts.c.id == sa.bindparam("of")
 _ENDING = sa.select(transcripts.c.seq, transcripts.c.outcome).where(_OF_RUN)
 _UPDATE = transcripts.update().where(_OF_RUN)
 _LARGEST = (1 << 63) - 1
+TIMES_DAMAGED = "what was kept of when its pieces came is damaged and left out"
 CRASHED = "the kernel ended while this was streaming; the text is what had been saved"
 
 
@@ -84,7 +85,11 @@ def from_row(row: Mapping[str, Any]) -> Transcript:
     timing = {name: row[name] for name in TIMING}
     timing["chunks"] = timing["chunks"] or 0
     transcript.timing = Timing(**timing, server=row["server_timing"] or {})
-    transcript.timeline = timeline_of(row)
+    try:
+        transcript.timeline = timeline_of(row)
+    except ValueError:
+        transcript.timeline = Timeline(requested=0)
+        transcript.diagnostics = [*transcript.diagnostics, TIMES_DAMAGED]
     texts: dict[str, Any] = {name: row[name] or "" for name in TEXTS}
     transcript.choices = [
         Choice(**({k: v for k, v in choice.items() if k in _CHOICE} | (texts if position == 0 else {})))
@@ -96,7 +101,10 @@ def from_row(row: Mapping[str, Any]) -> Transcript:
 
 
 def recovered(row: Mapping[str, Any], saved: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns that change when a run whose process died is found: its batches, and how it ended."""
+    """The columns that change when a run whose process died is found: its batches, and how it ended.
+
+    Raises ValueError where what is kept of its times is damaged.
+    """
     texts: dict[tuple[str, int], list[str]] = {}
     for name in TEXTS:
         if row[name]:
@@ -172,12 +180,9 @@ def remove(connection: sa.Connection, id: str) -> None:
 
 
 def timeline_of(row: Mapping[str, Any]) -> Timeline:
-    """The timeline of a row of any version; an empty one when it is damaged."""
+    """The timeline of a row of any version. Raises ValueError when it is damaged."""
     column = row["timeline"]
-    try:
-        timeline = decode(column) if column else Timeline(requested=0)
-    except ValueError:
-        timeline = Timeline(requested=0)
+    timeline = decode(column) if column else Timeline(requested=0)
     moments = row["moments"]
     if moments:
         for name in _MOMENTS:

@@ -56,12 +56,12 @@ _BY_ID = Prepared(sa.select(transcripts).where(transcripts.c.id.between(sa.bindp
 class Store:
     """An open database of transcripts. Reading raises StoreError; writing never disturbs a run."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         try:
             self.url = make_url(url)
             self.database = Database(self.url, ours=not os.environ.get("TOKENSTREAM_DATABASE"))
         except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
-            missing = isinstance(error, ImportError) and "postgresql" in url
+            missing = isinstance(error, ImportError) and "postgresql" in str(url)
             hint = 'Install its driver: pip install "tokenstream-magic[postgres]".' if missing else "Check TOKENSTREAM_DATABASE."
             raise StoreError(f"The database address cannot be used: {one_line(error)}.", hint) from None
         if self.database.is_sqlite and self.database.file is None:
@@ -434,8 +434,8 @@ def _version(database: Database) -> int:
 
 
 _lock = threading.Lock()
-_open: dict[str, Store] = {}
-_failed: dict[str, tuple[StoreError, float]] = {}
+_open: dict[str | sa.URL, Store] = {}
+_failed: dict[str | sa.URL, tuple[StoreError, float]] = {}
 _owner = 0
 
 

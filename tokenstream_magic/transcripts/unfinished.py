@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tokenstream_magic.transcripts.readable import DAMAGED, fitting
-from tokenstream_magic.transcripts.rows import CRASHED, recovered
+from tokenstream_magic.transcripts.rows import CRASHED, recovered, timeline_of
 from tokenstream_magic.wire.parts_kept import assembled
 
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
@@ -31,6 +31,10 @@ def _columns(row: Mapping[str, Any], batches: list[Mapping[str, Any]]) -> dict[s
     whole = {name: fitting(name, value) for name, value in row.items()}
     whole["diagnostics"] = [*(whole.get("diagnostics") or []), DAMAGED]
     pieces = [[piece for piece in batch["pieces"] if _is_piece(piece)] for batch in batches if isinstance(batch["pieces"], list)]
+    try:
+        timeline_of(whole)
+    except _DAMAGE:
+        whole |= {"timeline": None, "moments": None}  # what the batches have counts from it
     try:
         return recovered(whole, [{"pieces": some, "timeline": b""} for some in pieces])
     except _DAMAGE:

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tokenstream_magic.errors import one_line
 from tokenstream_magic.run import Run
 from tokenstream_magic.timing.packing import encode
 from tokenstream_magic.transcripts import behind, owners
@@ -98,7 +99,11 @@ class Writer:
         if pending is None:
             return
         before, pending.redactor.masked = pending.redactor.masked, 0
-        final = redacted(to_row(run.transcript), pending.redactor)
+        try:
+            final = redacted(to_row(run.transcript), pending.redactor)
+        except Exception as error:
+            self._give_up(pending, one_line(error))
+            return
         masked = pending.redactor.masked
         if masked or before:
             note = f"{max(masked, 1)} x masked in the saved transcript: text that looks like a key, or is one in use"
@@ -282,10 +287,13 @@ class Writer:
                 self._tell(error)
                 failed = True
             else:  # this run cannot be written at all: it must not keep the others from it
-                log.error("the transcript %s cannot be saved: %s", one.pending.run.id, reason(error, home.url))
-                one.pending.run.transcript.diagnostics.append(f"not saved: {reason(error, home.url)}")
-                self._forget(one.pending)
+                self._give_up(one.pending, reason(error, home.url))
         return failed
+
+    def _give_up(self, pending: Pending, why: str) -> None:
+        log.error("the transcript %s cannot be saved: %s", pending.run.id, why)
+        pending.run.transcript.diagnostics.append(f"not saved: {why}")
+        self._forget(pending)
 
     def _amend(self) -> None:
         """Writes what timelines learned after their end. It is no part of the answer: where it cannot be written it is given up."""

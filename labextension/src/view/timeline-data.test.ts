@@ -49,6 +49,16 @@ describe('a timeline', () => {
     expect(line.stopped).toBe(3000);
   });
 
+  it('has every choice, also those behind the fifteenth', () => {
+    const flag_runs = [0xf8, 1, 0x1f8, 2, 0x7079, 1, 0x80, 1];
+    const characters = [1, 1, 1, 1, 1];
+    const line = readTimeline({
+      timeline: { delta_us: characters, characters, flag_runs }
+    })!;
+    expect([...line.choice]).toEqual([15, 16, 16, 127, 0]);
+    expect([...line.channel]).toEqual([0, 0, 0, 1, 0]);
+  });
+
   it.each([
     undefined,
     {},

@@ -13,7 +13,7 @@ export interface ITimeline {
   at: Float64Array;
   characters: Uint32Array;
   channel: Uint8Array;
-  choice: Uint8Array;
+  choice: Uint32Array;
   /** Where the run ends on the axis: the last piece, or the moment it was stopped or closed after it. */
   total: number;
   /** When Stop was pressed. */
@@ -53,7 +53,7 @@ export function readTimeline(about: ISettled['about']): ITimeline | null {
     at,
     characters: Uint32Array.from(characters),
     channel: Uint8Array.from(flags, flag => flag & 7),
-    choice: Uint8Array.from(flags, flag => (flag >> 3) & 15),
+    choice: Uint32Array.from(flags, choiceOf),
     total: Math.max(at[at.length - 1], endOf(about) ?? 0, 0.001),
     stopped: momentOf(about, 'stop_requested')
   };
@@ -67,6 +67,11 @@ export function endOf(about: ISettled['about']): number | null {
     momentOf(about, 'ended') ?? momentOf(about, 'closed')
   ].filter(moment => moment !== null);
   return known.length ? Math.max(...known) : null;
+}
+
+/** Four bits of the flags are the choice; above their byte stands how far it is behind the fifteenth. */
+function choiceOf(flags: number): number {
+  return ((flags >> 3) & 15) + Math.floor(flags / 256);
 }
 
 function momentOf(about: ISettled['about'], name: string): number | null {
