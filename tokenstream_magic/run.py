@@ -292,7 +292,9 @@ class Run:
         if self._stop is not None:
             return Verdict("stopped")
         if self._expired == "first-token":
-            failure = Failure(f"no token within {self.plan.limits.first_token:g} s (--timeout)", type="first_token_timeout")
+            failure = Failure(
+                f"no token within {self.plan.limits.first_token:g} s; --timeout SECONDS waits longer", type="first_token_timeout"
+            )
             return Verdict("failed", failure.message, failure)
         if self._expired == "idle":
             return self._broken(Failure(f"no progress for {self.plan.limits.idle:g} s (--idle-timeout)", type="idle_timeout"))

@@ -177,8 +177,9 @@ export class ListingRenderer extends Widget implements IRenderMime.IRenderer {
 }
 
 function shortly(date: Date): string {
+  const isToday = date.toDateString() === new Date().toDateString();
   return date.toLocaleString(undefined, {
-    dateStyle: 'short',
+    ...(isToday ? {} : { dateStyle: 'short' as const }),
     timeStyle: 'short'
   });
 }

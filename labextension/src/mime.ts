@@ -64,10 +64,11 @@ export class TranscriptRenderer
     }
     this.bind();
     this.bound.forEach(({ stream }, index) => {
-      if (!stream) {
-        (columns ? this.columns().views[index] : this.stream()).show(
-          parts[index] ?? {}
-        );
+      const saved = parts[index] ?? {};
+      if (!stream && columns) {
+        this.columns().show(index, saved);
+      } else if (!stream) {
+        this.stream().show(saved);
       }
     });
   }

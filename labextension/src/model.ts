@@ -403,15 +403,22 @@ export class StreamModel extends WidgetModel implements IStream {
       if (shown?.status !== 'live') {
         return;
       }
-      const { text, reasoning } = this.state;
+      const { text, reasoning, status, problem } = this.state;
       const columns = shown.columns as Message[] | undefined;
       const mine = columns?.find(each => each.model_id === this.model_id);
-      if ((mine ?? shown).text === text) {
+      // how a column ended is told nowhere else until the last of them has
+      const ended =
+        mine && isOver(this.state) ? { outcome: status, problem } : {};
+      const before = mine ?? shown;
+      if (
+        before.text === text &&
+        (!('outcome' in ended) || before.outcome === ended.outcome)
+      ) {
         return;
       }
       const saved = columns
         ? columns.map(each =>
-            each === mine ? { ...each, text, reasoning } : each
+            each === mine ? { ...each, text, reasoning, ...ended } : each
           )
         : null;
       const data = {
@@ -419,11 +426,7 @@ export class StreamModel extends WidgetModel implements IStream {
         [MIME]: saved
           ? { ...shown, columns: saved }
           : { ...shown, text, reasoning },
-        'text/plain': printable(
-          saved
-            ? saved.map(({ model, text }) => said(model, text)).join('\n\n')
-            : text
-        )
+        'text/plain': printable(saved ? saved.map(said).join('\n\n') : text)
       };
       outputs.set(index, { ...output, data });
     });
@@ -517,8 +520,13 @@ export class StreamModel extends WidgetModel implements IStream {
   }
 }
 
-function said(model: unknown, text: unknown): string {
-  return `[${String(model)}]\n${String(text)}`;
+/** A column in plain text; of one that went wrong, why. */
+function said({ model, text, outcome, problem }: Message): string {
+  const why =
+    typeof problem === 'string' && problem
+      ? `[${String(outcome)}: ${problem}]`
+      : '';
+  return [`[${String(model)}]`, String(text), why].filter(Boolean).join('\n');
 }
 
 function printable(text: string): string {

@@ -160,6 +160,7 @@ describe('a snapshot', () => {
       format: 'code',
       stream_id: 'r1',
       waited: 2500,
+      still: 500,
       ttft: 80,
       n: 40,
       ms: 2400,
@@ -192,6 +193,7 @@ describe('a snapshot', () => {
       elapsed: 2400,
       chunks: 40,
       since: NOW - 2500,
+      moved: NOW - 500,
       progress: null,
       retryAt: null,
       bundle: null
@@ -381,11 +383,12 @@ describe('the status', () => {
 describe('what a run bears and what went wrong with it', () => {
   it('is told with a state, or in a snapshot, and stays', () => {
     const { state } = after(
-      { op: 'state', state: 'starting', idle: 60 },
+      { op: 'state', state: 'starting', idle: 60, timeout: 120 },
       { op: 'state', state: 'failed', problem: 'no key' },
       { op: 'snapshot', seq: 0, status: 'failed', meta: {} }
     );
     expect([state.idle, state.problem]).toEqual([60_000, 'no key']);
+    expect(state.timeout).toBe(120_000);
     const meta = { idle: 0.3, problem: 'no key' };
     const restored = after({ op: 'snapshot', seq: 0, status: 'failed', meta });
     expect([restored.state.idle, restored.state.problem]).toEqual([

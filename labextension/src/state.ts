@@ -87,8 +87,12 @@ export interface StreamState {
   since: number | null;
   /** tqdm's words while the model is fetched, and how far it is. */
   progress: { text: string; done: number; total: number } | null;
-  /** How many ms without progress the run bears. */
+  /** How many ms the run waits for its first token, */
+  timeout: number | null;
+  /** and how many without progress it bears after that. */
   idle: number | null;
+  /** When it last said what it is doing, on this page's clock: the wait for the first token is counted from there. */
+  moved: number | null;
   /** What went wrong with one that is over, for a reader; empty when nothing did, or when its transcript will say it. */
   problem: string;
   /** When the next attempt comes, on this page's clock. */
@@ -135,7 +139,9 @@ export function initial(): StreamState {
     chunks: 0,
     since: null,
     progress: null,
+    timeout: null,
     idle: null,
+    moved: null,
     problem: '',
     retryAt: null,
     bundle: null
@@ -193,6 +199,7 @@ export function take(state: StreamState, message: Message, now: number): Need {
         if (message.state === 'waiting') {
           state.since = now;
         }
+        state.moved = now;
         limits(state, message);
         state.retryAt =
           message.state === 'retrying'
@@ -249,6 +256,8 @@ export function restore(state: StreamState, from: Message, now: number): void {
   if (waited !== null && state.since === null) {
     state.since = now - waited;
   }
+  const still = numberOf(meta.still);
+  state.moved = still === null ? state.moved : now - still;
   const thought = Array.isArray(meta.thought) ? meta.thought : [];
   const [began, ended] = [numberOf(thought[0]), numberOf(thought[1])];
   if (began !== null && ended !== null) {
@@ -259,7 +268,8 @@ export function restore(state: StreamState, from: Message, now: number): void {
 
 /** How long a run bears silence, and what went wrong with it. */
 function limits(state: StreamState, from: Message): void {
-  const idle = numberOf(from.idle);
+  const [timeout, idle] = [numberOf(from.timeout), numberOf(from.idle)];
+  state.timeout = timeout === null ? state.timeout : 1000 * timeout;
   state.idle = idle === null ? state.idle : 1000 * idle;
   state.problem = textOf(from.problem) || state.problem;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 from lab import Lab, Page
@@ -55,9 +56,17 @@ def test_a_column_that_failed_says_why_while_another_goes_on(page: Page, lab: La
     for _ in range(2):
         failed, going = (page.cell(1).get_by_role("region", name=re.compile(name)) for name in ("unauthorized", "endless"))
         failed.get_by_text(re.compile("Incorrect API key provided.*--api-key-env")).wait_for(timeout=20_000)
-        assert going.get_attribute("data-state") == "streaming"
+        going.and_(page.page.locator('[data-state="streaming"]')).wait_for(timeout=20_000)
         page.save()
         page.page.reload()  # and a page that comes only now is told too
+    other = page.page.context.new_page()
+    shutil.copy(lab.notebooks / "failing.ipynb", lab.notebooks / "copied.ipynb")
+    try:  # and who opens the file without its kernel
+        kept = Page(other, lab).open("copied.ipynb", kernel=False).cell(1).get_by_role("region", name=re.compile("unauthorized"))
+        kept.get_by_text(re.compile("Incorrect API key provided.*--api-key-env")).wait_for(timeout=20_000)
+        assert kept.get_attribute("data-state") == "failed"
+    finally:
+        other.close()
     page.cell(1).get_by_role("button", name="Stop all").click(timeout=30_000)
     page.cell(1).get_by_text("2 models").wait_for(timeout=20_000)
     assert "Incorrect API key" in failed.inner_text()

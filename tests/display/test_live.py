@@ -52,7 +52,7 @@ class Answer:
         self.transcript = Transcript(model=model)
         self.transcript.timeline.requested = 0
         self.fold = Fold(self.transcript)
-        self.plan = Plan(Endpoint("acme"), model, [], {}, Limits(idle=30.0))
+        self.plan = Plan(Endpoint("acme"), model, [], {}, Limits(first_token=20.0, idle=30.0))
         self.view = view
         self.stopped: list[str] = []
         self.amended_times = 0
@@ -373,7 +373,7 @@ def test_a_column_that_failed_says_why_while_others_go_on(frames: Frames, hidden
     shown = "404: … has no model …. %stream models … lists them." if hidden else message
     assert told == [{"op": "state", "state": "failed", "problem": shown}]
     assert columns.sinks[0]._state()["meta"]["problem"] == shown  # and a page that is loaded only now is told too
-    assert [m["idle"] for m in said(second) if m.get("state") == "starting"] == [30.0]
+    assert [(m["timeout"], m["idle"]) for m in said(second) if m.get("state") == "starting"] == [(20.0, 30.0)]
 
 
 def test_a_column_that_never_ran_is_shown_as_stopped(frames: Frames) -> None:

@@ -279,7 +279,7 @@ def test_few_events_come_back_wherever_their_moments_are(far):
 
 FEW = st.lists(
     st.tuples(
-        st.one_of(st.integers(0, 1 << 24), st.integers(0, 1 << 62)),
+        st.one_of(st.integers(0, 1 << 24), st.integers(0, 1 << 59)),
         st.sampled_from((1, 0)),
         st.sampled_from((3, 9, 200)),
         st.booleans(),
@@ -292,7 +292,7 @@ FEW = st.lists(
 @settings(deadline=None)
 @given(FEW, st.sampled_from((None, 0, 5_000, 1 << 40)), st.lists(st.sampled_from(MOMENTS[1:])), st.integers(-(1 << 62), 1 << 62), st.data())
 def test_few_events_of_every_form_come_back_and_damage_is_found(events, requested, known, at, data):
-    made = timeline(events[:3] if sum(event[0] for event in events) >= 1 << 62 else events, requested=requested or 0)
+    made = timeline(events, requested=requested or 0)
     made.requested = requested
     for name in known:
         setattr(made, name, at)

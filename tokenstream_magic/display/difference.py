@@ -162,8 +162,11 @@ def _row(name: str, a: float | None, b: float | None, unit: str) -> tuple[str, s
 
     if a is None or b is None or a == b:
         return name, shown(a), shown(b), ""
+    if shown(a) == shown(b):  # what is not seen in the figures is no difference to a reader
+        return name, shown(a), shown(b), ""
     percent = f"{_HELD}({(b - a) / a:+.0%})" if a else ""
-    return name, shown(a), shown(b), f"{b - a:+,.0f}{percent}" if isinstance(a, int) and isinstance(b, int) else f"{b - a:+,.1f}{percent}"
+    digits = 0 if isinstance(a, int) and isinstance(b, int) else 1
+    return name, shown(a), shown(b), f"{b - a:+,.{digits}f}{percent}"
 
 
 def _lines(parts: list[Part], side: str) -> Iterator[str]:

@@ -30,7 +30,7 @@ def transcripts(found: Sequence[Transcript], *, filtered: bool = False, short: b
             t.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             _cut(for_terminal(t.model)),
             t.outcome + (f" ({t.stop_cause})" if t.stop_cause else ""),
-            "" if t.timing.ttft_ms is None else f"{t.timing.ttft_ms:.0f} ms",
+            "" if t.timing.ttft_ms is None else f"{_ms(t.timing.ttft_ms)} ms",
             _rate(t),
             *((_count(t.usage.input_tokens), _count(t.usage.output_tokens)) if usage else ()),
             _first_words(t),
@@ -92,7 +92,7 @@ def groups(found: Sequence[Any], by: Sequence[str]) -> str:
             *("-" if value is None else _cut(for_terminal(str(value))) for value in group.by),
             str(group.runs),
             ", ".join(f"{n} {outcome}" for outcome, n in sorted(group.outcomes.items(), key=lambda item: -item[1])),
-            "" if group.ttft_ms is None else f"{group.ttft_ms[0]:.0f} / {group.ttft_ms[1]:.0f} ms",
+            "" if group.ttft_ms is None else f"{_ms(group.ttft_ms[0])} / {_ms(group.ttft_ms[1])} ms",
             "" if group.tokens_per_second is None else f"{group.tokens_per_second[0]:.1f} / {group.tokens_per_second[1]:.1f} tokens/s",
         ]
         for group in found
@@ -152,6 +152,10 @@ def _rate(transcript: Transcript) -> str:
     if timing.decode_tokens_per_second is not None:
         return f"{timing.decode_tokens_per_second:.0f} tokens/s"
     return "" if timing.chunks_per_second is None else f"{timing.chunks_per_second:.0f} chunks/s"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"  # what is near to hand answers in tenths
 
 
 def _first_words(transcript: Transcript) -> str:

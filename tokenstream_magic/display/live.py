@@ -112,6 +112,7 @@ class LiveView:
         self._model: StreamModel | None = None
         self._run: Run | None = None
         self._progress_shown = 0.0
+        self._moved_ns = monotonic_ns()
         self._restored = False
         self._cell: str | None = None
         self._plain: Plain | None = None
@@ -134,8 +135,9 @@ class LiveView:
         if run.transcript.replayed is not None:
             self._meta["replayed"] = run.transcript.replayed
         plan = getattr(run, "plan", None)  # a job that is shown like a run has none
-        if plan is not None and plan.limits.idle is not None:
-            self._meta["idle"] = plan.limits.idle
+        if plan is not None:
+            borne = {"timeout": plan.limits.first_token, "idle": plan.limits.idle}
+            self._meta |= {name: seconds for name, seconds in borne.items() if seconds is not None}
 
     def connect(self) -> StreamModel:
         """Opens the comm to the page."""
@@ -192,6 +194,7 @@ class LiveView:
             self._meta = {**self._meta, "waiting_ns": monotonic_ns()}
         with self._lock:
             self._status = state
+            self._moved_ns = monotonic_ns()
         if state == "stopping":
             self.tell({"op": "stopping"})
         elif state != "streaming":  # the first piece of text says that
@@ -405,6 +408,7 @@ class LiveView:
                 now |= {"ms": (timeline.last - timeline.origin) // 1_000_000, "n": len(timeline)}
             if "waiting_ns" in now:
                 now["waited"] = (monotonic_ns() - now.pop("waiting_ns")) / 1e6
+                now["still"] = (monotonic_ns() - self._moved_ns) / 1e6
             if timeline.displayed is not None and self._is_over:
                 now["displayed"] = timeline.displayed._asdict()
             return {

@@ -112,8 +112,8 @@ class LiveColumn(LiveView):
             self.open(run)
         with self._lock:
             self._status = "starting"
-        idle = {"idle": self._meta["idle"]} if "idle" in self._meta else {}
-        self.tell({"op": "state", "state": "starting", "stream_id": run.id, **idle})
+        borne: dict[str, Any] = {name: self._meta[name] for name in ("timeout", "idle") if name in self._meta}
+        self.tell({"op": "state", "state": "starting", "stream_id": run.id, **borne})
 
     def end(self, run: Run) -> None:
         """This one is over, and says why if something went wrong; the output is settled with the last."""

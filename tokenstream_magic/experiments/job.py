@@ -27,7 +27,7 @@ from tokenstream_magic.run import Run
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0
-PARALLEL = "Several at a time on one machine they disturb each other: their times are not those of each alone."
+PARALLEL = "Runs beside each other on one machine disturb each other: their times are not those of each alone."
 
 Ended = Callable[["Transcript | None"], None]
 """Told how a run ended; None when it never began or nothing of it came back."""

@@ -166,7 +166,7 @@ def _told(told: Signals) -> Iterable[tuple[str, str]]:
     yield "wait saved", given(told.wait_saved_seconds, "{:.2f} s") + share
     ahead = told.read_ahead_characters
     margin = "" if ahead is None else f" ({ahead / CHARACTERS_PER_SECOND:+.1f} s of reading at {WORDS_PER_MINUTE} words a minute)"
-    yield "least read-ahead", given(ahead, "{:.0f} characters") + margin
+    yield "least read-ahead", given(ahead, "{:.0f} character" + ("" if ahead is not None and round(ahead) == 1 else "s")) + margin
     yield "kept waiting after that", given(told.starved_seconds, "{:.2f} s")
     yield "QoE", given(told.qoe, "{:.2f} (1 is best, 0.9 is good)")
     yield "fluidity", given(told.fluidity, "{:.2f} (share of token deadlines met)")

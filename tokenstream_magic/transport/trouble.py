@@ -68,6 +68,8 @@ def translated(call: Call, error: Exception) -> ExchangeError:
             return ExchangeError(f"{_where(call)} speaks https and not http.", "Write https://.", type="bad_response")
         said = _plain(str(error))[:160]
         return ExchangeError(f"What answers at {_where(call)} is no proper HTTP: {said}.", "Check the address.", type="bad_response")
+    if str(error).startswith(_LOST[1]):
+        return ExchangeError("The connection broke off before the answer was complete.", type="connection_lost")
     hint = ""
     if str(error).startswith(_LOST[0]) and urlsplit(call.url).scheme == "http":
         hint = "If the server speaks https, write https://."

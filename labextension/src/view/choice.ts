@@ -56,10 +56,11 @@ export class ChoiceView {
       setText(this.summary, this.say('Reasoning'));
       return;
     }
-    const took = duration(thought[1] - thought[0]);
+    const held = (ms: number): string => duration(ms).replace(/ /g, '\u00a0');
+    const took = held(thought[1] - thought[0]);
     setText(
       this.summary,
-      `${over ? this.say('Thought for') : this.say('thinking for')} ${took} · ${this.say('began after')} ${duration(thought[0])}`
+      `${over ? this.say('Thought for') : this.say('thinking for')} ${took} · ${this.say('began after')} ${held(thought[0])}`
     );
   }
 

@@ -90,6 +90,14 @@ export class ColumnsView {
     setText(this.words, parts.join(' · '));
   }
 
+  /** What was saved of one column that this page has no connection to. */
+  show(index: number, saved: Record<string, unknown>): void {
+    this.views[index].show(saved);
+    if (!this.states.some(Boolean)) {
+      setText(this.words, this.count());
+    }
+  }
+
   /** The transcripts. */
   settle(transcripts: ISettled[]): void {
     const { views } = this;
@@ -108,12 +116,17 @@ export class ColumnsView {
     this.total = Math.max(0, ...lines.map(line => line?.total ?? 0));
     this.views.forEach(({ timeline }) => timeline.share(this.total || null));
     this.again.hidden = !this.total;
-    setText(this.words, `${transcripts.length} ${this.say('models')}`);
+    setText(this.words, this.count());
   }
 
   dispose(): void {
     this.replay.dispose();
     this.views.forEach(view => view.dispose());
+  }
+
+  private count(): string {
+    const { length } = this.views;
+    return `${length} ${length === 1 ? this.say('model') : this.say('models')}`;
   }
 
   private rescale(): void {

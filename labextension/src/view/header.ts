@@ -98,14 +98,20 @@ export class Header {
     this.announce(this.announcement(state));
   }
 
-  /** A stream this page has no connection to. */
-  disconnected(model: string): void {
+  /** A stream this page has no connection to; `outcome` when it was over before it was saved, and else empty. */
+  disconnected(model: string, outcome: string): void {
     this.button.hidden = this.again.hidden = true;
-    this.node.dataset.state = 'lost';
+    const state = outcome || 'lost';
+    this.node.dataset.state = state;
     setText(this.model, model);
     this.replayOf(null);
-    setText(this.symbol, SYMBOLS.lost);
-    setText(this.words, this.say('not connected: this is what was saved'));
+    setText(this.symbol, SYMBOLS[state]);
+    setText(
+      this.words,
+      outcome
+        ? this.settledWords({ outcome, about: {} })
+        : this.say('not connected: this is what was saved')
+    );
     this.draw([]);
   }
 

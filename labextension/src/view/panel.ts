@@ -145,31 +145,31 @@ const USAGE: Row[] = [
 export const DISPLAY: Row[] = [
   [
     'display_p50_ms',
-    'display lag p50',
+    'lag p50',
     'ms',
     'From the arrival of a piece at the kernel to its painting in the page: half of the messages to the page were faster.'
   ],
   [
     'display_p99_ms',
-    'display lag p99',
+    'lag p99',
     'ms',
     'From arrival to painting: 99 % of the messages to the page were faster.'
   ],
   [
     'display_max_ms',
-    'display lag max',
+    'lag max',
     'ms',
     'From arrival to painting: the slowest message.'
   ],
   [
     'display_last_ms',
-    'display lag last',
+    'lag last',
     'ms',
     'From arrival to painting: the last message.'
   ],
   [
     'display_error_ms',
-    'known to ±',
+    'accurate to ±',
     'ms',
     'The page has a clock of its own: how far off these figures may be.'
   ],

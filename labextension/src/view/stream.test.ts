@@ -274,6 +274,27 @@ describe('what is wrong with a running view', () => {
     expect(problems()).toEqual([]);
   });
 
+  it.each(['waiting', 'prefill'])(
+    'is a wait for the first token that lasts, when %s, counted from the last sign of life',
+    status => {
+      const state = { text: '', status, idle: 60_000, timeout: 120_000 };
+      const now = performance.now();
+      draw(streaming({ ...state, since: now - 4000, moved: now }));
+      vi.advanceTimersByTime(4900);
+      expect(problems()).toEqual([]);
+      vi.advanceTimersByTime(1200);
+      expect(problems()).toEqual([
+        'no token for 6\u00a0s · given up after 120\u00a0s (--timeout)'
+      ]);
+      draw(streaming({ ...state, since: now, timeout: null, moved: now }));
+      vi.advanceTimersByTime(CLOCK_MS);
+      expect(problems()).toEqual([]);
+      draw(streaming({ ...state, since: now, moved: performance.now() }));
+      vi.advanceTimersByTime(CLOCK_MS);
+      expect(problems()).toEqual([]);
+    }
+  );
+
   it('is told sooner where little is borne', () => {
     const spans = [{ from: 10, to: 20, pieces: 9, channel: 'text' }];
     draw(streaming({ spans, chunks: 9, since: performance.now(), idle: 3000 }));
@@ -505,6 +526,18 @@ describe('a view that lost its kernel', () => {
     visible('button')[0].click();
     draw(streaming({ status: 'lost' }));
     expect(seen()).toContain('the kernel ended; this is what had arrived');
+  });
+
+  it('shows how a column ended and why, when that was saved', () => {
+    const problem = `404: ${MARKUP}`;
+    view.show({ model: 'acme/large', outcome: 'failed', problem });
+    expect(view.node.dataset.state).toBe('failed');
+    expect(visible('.ts-Words')[0].textContent).toBe('failed');
+    const problems = visible('.ts-Problem');
+    expect(problems.map(node => node.textContent)).toEqual([problem]);
+    view.show({ model: 'acme/large', outcome: 'untold', problem });
+    expect(visible('.ts-Problem')).toEqual([]);
+    expect(seen()).toContain('not connected: this is what was saved');
   });
 
   it('shows what was saved, without a button', () => {

@@ -1,7 +1,7 @@
 /** The view of one run: header, timeline, figures, and its answer or answers. Drawn at most once a frame. */
 import type { TranslationBundle } from '@jupyterlab/translation';
 
-import { StreamState, isOver } from '../state';
+import { OUTCOMES, StreamState, isOver } from '../state';
 import { Answer, Format, formatOf } from './answer';
 import { ChoiceView, IShown } from './choice';
 import { element, setText } from './elements';
@@ -19,6 +19,10 @@ const TICK_MS = 100;
 const CLOCKS_MS = 50;
 /** A pause this long, or half as long as the run bears, is told in words, with what ends it. */
 const PAUSE_MS = 5000;
+
+/** An option of the cell in a sentence. */
+const OPTION = /(?<![\w-])(--[a-z][a-z-]{1,30})/;
+const MOST_PARTS = 20;
 
 /** Draws a stream while it lives and the transcript it leaves. */
 export class StreamView {
@@ -100,19 +104,22 @@ export class StreamView {
   show(saved: Record<string, unknown>): void {
     this.transcript = null;
     const model = textOf(saved.model);
+    // a column may be over while the others go on
+    const outcome = textOf(saved.outcome);
+    const known = OUTCOMES.includes(outcome) ? outcome : '';
     this.name(model);
     this.drawAs(saved.format);
     this.texts(
       [{ text: saved.text, reasoning: saved.reasoning } as ISettledChoice],
-      false
+      !!known
     );
     this.timeline.settled(null, null);
     this.panel.hide();
     this.wire.hide();
     this.room.hidden = true;
-    this.tellTrouble('', 'lost');
-    this.header.disconnected(model);
-    this.node.dataset.state = 'lost';
+    this.tellTrouble(known && textOf(saved.problem), known);
+    this.header.disconnected(model, known);
+    this.node.dataset.state = known || 'lost';
   }
 
   /** The transcript. */
@@ -231,7 +238,7 @@ export class StreamView {
     this.timeline.live(state, now);
     this.room.hidden = this.timeline.node.hidden;
     this.tellTrouble(
-      isOver(state) ? state.problem : this.pause(state),
+      isOver(state) ? state.problem : this.pause(state, now),
       state.status
     );
     this.drawn?.();
@@ -251,18 +258,35 @@ export class StreamView {
 
   /** What is wrong, or may be; nothing hides the line. */
   private tellTrouble(words: string, status: string): void {
-    setText(this.problem, words);
+    if (this.problem.textContent !== words) {
+      const line = element('span', '');
+      const parts = words.split(OPTION, MOST_PARTS);
+      const rest = words.slice(parts.join('').length);
+      line.append(
+        ...parts.map((part, i) =>
+          i % 2 ? element('span', 'ts-Option', part) : part
+        ),
+        rest
+      );
+      this.problem.replaceChildren(line);
+    }
     this.problem.hidden = !words;
     this.problem.dataset.outcome = status;
   }
 
   /** That nothing comes, how long that is borne, and the option that says so. */
-  private pause({ idle }: StreamState): string {
-    const { quiet } = this.timeline;
-    if (!idle || quiet === null || quiet < Math.min(PAUSE_MS, idle / 2)) {
+  private pause(state: StreamState, now: number): string {
+    const { status, moved, timeout, idle } = state;
+    const waits = status === 'waiting' || status === 'prefill';
+    const since = moved === null ? null : now - moved;
+    const quiet = waits ? since : this.timeline.quiet;
+    const borne = waits ? timeout : idle;
+    if (!borne || quiet === null || quiet < Math.min(PAUSE_MS, borne / 2)) {
       return '';
     }
-    return `${this.say('no progress for')} ${whole(quiet)} · ${this.say('given up after')} ${whole(idle)} (--idle-timeout)`;
+    const what = waits ? this.say('no token for') : this.say('no progress for');
+    const option = waits ? '--timeout' : '--idle-timeout';
+    return `${what} ${whole(quiet)} · ${this.say('given up after')} ${whole(borne)} (${option})`;
   }
 
   private texts(answers: ISettledChoice[], over: boolean): void {

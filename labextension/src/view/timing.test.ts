@@ -490,14 +490,14 @@ describe('replay', () => {
     });
     elapse(130);
     expect(visible('.ts-Reasoning summary')[0].textContent).toBe(
-      'thinking for 50 ms · began after 50 ms'
+      'thinking for 50\u00a0ms · began after 50\u00a0ms'
     );
     elapse(100);
     expect(one('.ts-Arguments').textContent).toBe('{\n  "a');
     elapse(200);
     expect(one('.ts-Arguments').textContent).toBe('{\n  "a": 1\n}');
     expect(visible('.ts-Reasoning summary')[0].textContent).toBe(
-      'Thought for 50 ms · began after 50 ms'
+      'Thought for 50\u00a0ms · began after 50\u00a0ms'
     );
   });
 });
