@@ -216,6 +216,21 @@ def test_a_database_that_cannot_be_read_names_no_directory(tmp_path: Path, monke
     assert str(tmp_path) not in words
 
 
+@pytest.mark.parametrize("named", ["postgresql://127.0.0.1:port/x", "no address://x", "~nobody-of-that-name/x.db", "a name? %41/not.db"])
+def test_what_is_no_database_is_told_in_one_sentence(tmp_path: Path, monkeypatch, named: str) -> None:
+    from tokenstream_magic.errors import StoreError
+    from tokenstream_magic.labserver import reading
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a name? %41").touch()  # no directory
+    monkeypatch.setenv("TOKENSTREAM_DATABASE", named)
+    with pytest.raises(StoreError) as refused:
+        reading.page({})
+    words = reading.without_directories(str(refused.value))
+    assert words
+    assert str(tmp_path) not in words
+
+
 def test_the_server_starts_without_loading_a_database() -> None:
     program = (
         "import sys, jupyter_server.serverapp as s, jupyter_server.auth.decorator as d; before = set(sys.modules);"

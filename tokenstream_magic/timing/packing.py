@@ -23,7 +23,7 @@ from tokenstream_magic.timing.timeline import (
     Timeline,
     late,
     moments_of,
-)  # fmt: skip
+)
 
 _ENCODED_VERSION = 5  # below 0x80, which every pack begins with
 _PLAIN_VERSION = 6  # the same without zlib, which makes nothing smaller of the shortest
@@ -43,9 +43,10 @@ def encode(timeline: Timeline, stop: int | None = None) -> bytes:
 
     One byte of version, then, behind zlib unless it is very short: a bit for each single stamp that is known, the counts, and
     the zigzag ns of those stamps from the origin; the flags of all events, for those that say so how far their choice is behind
-    the fifteenth, their characters, and their zigzag ns since the event before; then the keep-alives (0 when they have no stamps, else their number plus 1, and zigzag ns from one to the
-    next), and the display's figures behind a 1, or a 0. The stamps, the characters and the steps are each a width, all lowest
-    bytes, all second bytes and so on: like stands beside like, so that what hardly changes costs next to nothing.
+    the fifteenth, their characters, and their zigzag ns since the event before; then the keep-alives (0 when they have no stamps,
+    else their number plus 1, and zigzag ns from one to the next), and the display's figures behind a 1, or a 0. The stamps, the
+    characters and the steps are each a width, all lowest bytes, all second bytes and so on: like stands beside like, so that what
+    hardly changes costs next to nothing.
 
     Few events without anything beside them are written by :func:`~tokenstream_magic.timing.few.few`.
     """
@@ -173,7 +174,8 @@ def unpack(packed: bytes) -> Timeline:
 def pack(timeline: Timeline, start: int = 0, stop: int | None = None) -> bytes:
     """The content events from number ``start`` to ``stop`` as bytes: per event its flags, characters and ns since the event before.
 
-    Where the flags say so, how far the choice is behind the fifteenth follows them. The first offset of a pack counts from the request. :func:`unpack` reads one or several packs put end to end.
+    Where the flags say so, how far the choice is behind the fifteenth follows them. The first offset of a pack counts from the
+    request. :func:`unpack` reads one or several packs put end to end.
     """
     out = bytearray()
     stop = len(timeline) if stop is None else stop

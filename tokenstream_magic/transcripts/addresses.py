@@ -24,8 +24,11 @@ def default_url() -> str | sa.URL:
 
 
 def directory() -> str:
-    """Where the file of the transcripts is; nothing where they are not in a file."""
-    url = make_url(default_url())
+    """Where the file of the transcripts is; nothing where they are not in a file, or what was named is no address."""
+    try:
+        url = make_url(default_url())
+    except (StoreError, sa.exc.ArgumentError, ValueError):
+        return ""
     return str(Path(url.database or "").parent) if url.drivername.startswith("sqlite") else ""
 
 
@@ -50,7 +53,7 @@ def _of_file(file: Path) -> str | sa.URL:
     """The address of a file, whatever characters are in its name: not every one can be written as a text. Raises StoreError."""
     try:
         str(file).encode()
-        address = f"sqlite:///{file}"
-        return address if make_url(address) == sa.URL.create("sqlite", database=str(file)) else sa.URL.create("sqlite", database=str(file))
     except UnicodeEncodeError:
         raise StoreError(f"Transcripts cannot be kept in {plain_text(str(file))}: its name is no UTF-8.", "Name another place.") from None
+    address, url = f"sqlite:///{file}", sa.URL.create("sqlite", database=str(file))
+    return address if make_url(address) == url else url
